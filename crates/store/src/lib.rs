@@ -1,0 +1,25 @@
+//! Bytes under names, in places that fail.
+//!
+//! What it is for: [`Store`] keeps immutable objects; when a write returns `Ok` the object survives power loss.
+//! [`Reaper`] deletes them. [`World`] is everything else that is not deterministic: time, randomness, threads.
+//! What it may not know: what the bytes mean.
+//! Where data comes from and goes: `repo` hands over sealed objects; this crate hands them to a disk or a service.
+#![warn(missing_docs)]
+
+mod error;
+mod key;
+mod local;
+mod mem;
+mod reaper;
+mod store;
+mod world;
+
+pub mod conformance;
+
+pub use error::{Kind, StoreError};
+pub use key::{Key, Shelf};
+pub use local::LocalStore;
+pub use mem::MemStore;
+pub use reaper::Reaper;
+pub use store::{Backend, Listed, Put, Span, Store, Warning};
+pub use world::{Clock, Entropy, Lanes, Stop, Timestamp, World};

@@ -1,0 +1,218 @@
+//! A place that keeps immutable objects: reads and creates, and has no delete.
+
+use crate::error::{Kind, StoreError};
+use crate::key::{Key, Shelf};
+use std::fmt;
+use std::sync::Arc;
+
+/// Which bytes of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Span {
+    /// All of them.
+    Whole,
+    /// Exactly `len` bytes from `offset`.
+    Range {
+        /// First byte.
+        offset: u64,
+        /// How many bytes.
+        len: u64,
+    },
+    /// The last `len` bytes, or all when there are fewer.
+    Tail {
+        /// How many bytes.
+        len: u64,
+    },
+}
+
+/// What a write found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// The object is new and durable.
+    New,
+    /// An object of that name and size was there already; it is durable and untouched.
+    Existed,
+}
+
+/// One line of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name.
+    pub key: Key,
+    /// Its size in bytes.
+    pub bytes: u64,
+}
+
+/// Something about the place its owner should know, with a stable name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// Stable name, such as `network-filesystem`.
+    pub name: &'static str,
+    /// One sentence.
+    pub text: String,
+}
+
+/// What a place must be able to do. Implemented by each kind of store; everybody else uses [`Store`] and
+/// [`crate::Reaper`].
+pub trait Backend: Send + Sync {
+    /// Creates the object. Never overwrites. When it returns `Ok` the bytes and the name survive power loss; when it
+    /// fails or is interrupted there is either the whole object or none.
+    ///
+    /// # Errors
+    /// `Full`, `Denied`, `Unreachable`; `Corrupt` when an object of that name but another size exists.
+    fn put_new(&self, key: &Key, body: &[u8]) -> Result<Put, StoreError>;
+
+    /// The bytes of `span`, exactly: a short answer is an error, never a short result.
+    ///
+    /// # Errors
+    /// `Absent`; `Corrupt` when the object ends before the span does; `Denied`, `Unreachable`.
+    fn get(&self, key: &Key, span: Span) -> Result<Vec<u8>, StoreError>;
+
+    /// The object's size in bytes, or `None` when it is absent.
+    ///
+    /// # Errors
+    /// `Denied`, `Unreachable`.
+    fn size(&self, key: &Key) -> Result<Option<u64>, StoreError>;
+
+    /// Every object of the shelf, sorted by name, whose name begins with `prefix`. Proves presence, never absence. Files
+    /// that are no object names are left out.
+    ///
+    /// # Errors
+    /// `Denied`, `Unreachable`. An incomplete listing is an error, never a shorter list.
+    fn list(&self, shelf: Shelf, prefix: &str) -> Result<Vec<Listed>, StoreError>;
+
+    /// Deletes the object. `Ok(false)` when it was not there. Durable when it returns.
+    ///
+    /// # Errors
+    /// `Denied`, `Unreachable`.
+    fn delete(&self, key: &Key) -> Result<bool, StoreError>;
+
+    /// Removes what writers that died left half done, and returns how many bytes that freed. Never touches what a living
+    /// writer is writing.
+    ///
+    /// # Errors
+    /// `Denied`, `Unreachable`.
+    fn tidy(&self) -> Result<u64, StoreError>;
+
+    /// Free bytes that may still be written, when the place can tell.
+    fn room(&self) -> Option<u64>;
+
+    /// Whether a listing always shows what was written before it began.
+    fn lists_at_once(&self) -> bool;
+
+    /// What its owner should know about the place.
+    fn warnings(&self) -> Vec<Warning>;
+
+    /// The place as a person would write it.
+    fn address(&self) -> String;
+}
+
+/// A place that keeps immutable objects. Cloning shares it.
+#[derive(Clone)]
+pub struct Store {
+    backend: Arc<dyn Backend>,
+}
+
+/// Objects that only grow with data stop this many bytes before the disk is full, so that there is always room for the
+/// small objects that free space again (condemned lists, heads, tables).
+const RESERVE_BYTES: u64 = 16 << 20;
+
+impl Store {
+    /// The store over a backend.
+    pub fn new(backend: Arc<dyn Backend>) -> Self {
+        Store { backend }
+    }
+
+    pub(crate) fn backend(&self) -> Arc<dyn Backend> {
+        Arc::clone(&self.backend)
+    }
+
+    /// Creates the object; see [`Backend::put_new`]. Packs and ledger segments are refused early when the place is nearly
+    /// full.
+    ///
+    /// # Errors
+    /// See [`Backend::put_new`].
+    pub fn put_new(&self, key: &Key, body: &[u8]) -> Result<Put, StoreError> {
+        if matches!(key.shelf(), Shelf::Packs | Shelf::Ledger) {
+            let need = body.len() as u64 + RESERVE_BYTES;
+            if let Some(room) = self.backend.room().filter(|room| *room < need) {
+                let why = format!("{room} bytes are free at {} and {need} are needed", self.address());
+                return Err(StoreError::new(Kind::Full, format!("write {key}"), why));
+            }
+        }
+        self.backend.put_new(key, body)
+    }
+
+    /// The bytes of `span`; see [`Backend::get`].
+    ///
+    /// # Errors
+    /// See [`Backend::get`].
+    pub fn get(&self, key: &Key, span: Span) -> Result<Vec<u8>, StoreError> {
+        self.backend.get(key, span)
+    }
+
+    /// The whole object, when its bytes have the digest its name carries.
+    ///
+    /// # Errors
+    /// `Corrupt` when they have not; otherwise as [`Backend::get`].
+    pub fn get_checked(&self, key: &Key) -> Result<Vec<u8>, StoreError> {
+        let body = self.backend.get(key, Span::Whole)?;
+        match key.digest() {
+            Some(digest) if *blake3::hash(&body).as_bytes() != digest => Err(StoreError::new(
+                Kind::Corrupt,
+                format!("read {key}"),
+                "its bytes do not match its name: the object is damaged",
+            )),
+            _ => Ok(body),
+        }
+    }
+
+    /// The object's size in bytes, or `None` when it is absent.
+    ///
+    /// # Errors
+    /// See [`Backend::size`].
+    pub fn size(&self, key: &Key) -> Result<Option<u64>, StoreError> {
+        self.backend.size(key)
+    }
+
+    /// Every object of the shelf, sorted by name.
+    ///
+    /// # Errors
+    /// See [`Backend::list`].
+    pub fn list(&self, shelf: Shelf) -> Result<Vec<Listed>, StoreError> {
+        self.backend.list(shelf, "")
+    }
+
+    /// Every object of the shelf whose name begins with `prefix`, sorted by name.
+    ///
+    /// # Errors
+    /// See [`Backend::list`].
+    pub fn list_prefix(&self, shelf: Shelf, prefix: &str) -> Result<Vec<Listed>, StoreError> {
+        self.backend.list(shelf, prefix)
+    }
+
+    /// Free bytes that may still be written, when the place can tell.
+    pub fn room(&self) -> Option<u64> {
+        self.backend.room()
+    }
+
+    /// Whether a listing always shows what was written before it began.
+    pub fn lists_at_once(&self) -> bool {
+        self.backend.lists_at_once()
+    }
+
+    /// What its owner should know about the place.
+    pub fn warnings(&self) -> Vec<Warning> {
+        self.backend.warnings()
+    }
+
+    /// The place as a person would write it.
+    pub fn address(&self) -> String {
+        self.backend.address()
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Store({})", self.address())
+    }
+}
