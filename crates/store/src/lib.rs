@@ -18,7 +18,7 @@ pub mod conformance;
 
 pub use error::{Kind, StoreError};
 pub use key::{Key, Shelf};
-pub use local::LocalStore;
+pub use local::{LocalStore, NetworkPolicy};
 pub use mem::MemStore;
 pub use reaper::Reaper;
 pub use store::{Backend, Listed, Put, Span, Store, Warning};
