@@ -1,1 +1,53 @@
-//! repo
+//! The repository: format and engine.
+//!
+//! What it is for: chunks and entries go in through a [`Capture`] and come out through a [`SnapshotReader`]; in between
+//! they are sealed, indexed, kept, verified, pruned and copied. `docs/format.md` is its specification.
+//! What it may not know: sources, configuration, people, clocks other than [`store::World`]'s, threads other than its lanes.
+//! Where data comes from and goes: from `sources` to [`store::Store`], and back.
+#![warn(missing_docs)]
+
+mod b64;
+mod capture;
+mod chunk;
+mod crypt;
+mod entry;
+mod envelope;
+mod error;
+mod format;
+mod head;
+mod id;
+mod index;
+mod intent;
+mod keys;
+mod list;
+mod pack;
+mod pipeline;
+mod read;
+mod repository;
+pub mod retain;
+mod runs;
+mod seal;
+mod snapshot;
+pub mod time;
+mod tree;
+
+pub use capture::{Basis, Capture, CapturePlan, Committed, Outcome};
+pub use chunk::{Cut, Cutter, Measured, Shape, WHOLE_BYTES_MAX};
+pub use entry::{
+    Entry, Extent, FileNode, Node, is_within, key_of_path, path_of_key, percent_path, unpercent_path,
+};
+pub use envelope::Certificate;
+pub use error::{RepoError, Result};
+pub use head::{Snapshot, Verified};
+pub use id::{
+    ChunkId, DomainId, HeadId, IntentId, PackId, RepositoryId, RunId, SignerId, SnapshotId, SourceId, hex, unhex,
+};
+pub use index::Place;
+pub use intent::{Process, Work};
+pub use keys::{Bundle, Credential, Keyring, Role};
+pub use list::List;
+pub use read::{Reading, Sink, SnapshotReader, Want};
+pub use repository::{FORMAT, PackSize, Repository};
+pub use seal::Compression;
+pub use snapshot::{Public, Stats, Status, Warning};
+pub use tree::{Located, Walk};

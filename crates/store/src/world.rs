@@ -29,7 +29,7 @@ impl Timestamp {
 
     /// The time from `earlier` to `self`; zero when the clock went backwards.
     pub fn since(self, earlier: Timestamp) -> Duration {
-        let nanos = (self.0 - earlier.0).max(0);
+        let nanos = self.0.saturating_sub(earlier.0).max(0);
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 }
@@ -57,6 +57,36 @@ pub enum Lanes {
     Threads(usize),
     /// Every stage runs on the caller: for simulation, where actors interleave and stages do not.
     Inline,
+}
+
+impl Lanes {
+    /// How many things go on at once.
+    pub fn count(self) -> usize {
+        match self {
+            Lanes::Threads(n) => n.max(1),
+            Lanes::Inline => 1,
+        }
+    }
+
+    /// Runs `work` on every lane at the same time and returns when all are done: `work` takes from a queue that the
+    /// lanes share. With [`Lanes::Inline`] it runs once, on the caller.
+    pub fn each(self, work: &(dyn Fn() + Sync)) {
+        match self {
+            Lanes::Threads(n) if n > 1 => std::thread::scope(|scope| {
+                for _ in 0..n {
+                    scope.spawn(work);
+                }
+            }),
+            _ => work(),
+        }
+    }
+
+    /// Starts a stage on a thread of its own. Stages are started only where lanes are threads.
+    pub fn start(self, name: &str, stage: impl FnOnce() + Send + 'static) -> std::thread::JoinHandle<()> {
+        assert!(self != Lanes::Inline, "stages run on the caller where lanes are inline");
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        thread.spawn(stage).expect("the system can start a thread")
+    }
 }
 
 /// A request to stop, looked at between chunks. Cloning shares it.

@@ -1,0 +1,317 @@
+//! Heads: the signed DAG of commits, and the state of the repository that it adds up to (`docs/format.md` §9).
+//!
+//! The one commit point. A snapshot exists when a head adds it and none removes it. No lock is taken and no conditional
+//! write is trusted: heads are named by content, each names the tips its author saw, and the state is the union of all.
+
+use crate::b64;
+use crate::crypt::{Purpose, Secret, Signing, open_small, seal_small};
+use crate::envelope::{self, Seal, Trust};
+use crate::error::{RepoError, Result};
+use crate::id::{DomainId, HeadId, SnapshotId};
+use crate::keys::Keyring;
+use crate::snapshot::{Public, Record};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use store::{Key, Shelf, Store, World};
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Head {
+    pub(crate) v: u32,
+    #[serde(default)]
+    pub(crate) features: Vec<String>,
+    pub(crate) parents: Vec<HeadId>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) covers: Vec<HeadId>,
+    pub(crate) time: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) adds: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) removes: Vec<SnapshotId>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) edits: Vec<Edit>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) order: BTreeMap<SnapshotId, u64>,
+    #[serde(default)]
+    pub(crate) height: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Edit {
+    pub(crate) id: SnapshotId,
+    pub(crate) domain: DomainId,
+    pub(crate) note: String,
+}
+
+/// What an edit says about a snapshot.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Note {
+    pub(crate) at: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tags: Option<Vec<String>>,
+    /// `Some(None)` releases.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    pub(crate) hold: Option<Option<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) verified: Option<Verified>,
+}
+
+fn present<'de, D: serde::Deserializer<'de>>(d: D) -> std::result::Result<Option<Option<String>>, D::Error> {
+    Option::<String>::deserialize(d).map(Some)
+}
+
+/// How deep a verification went, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verified {
+    /// `digests` or `decoded`.
+    pub depth: String,
+    /// RFC 3339.
+    pub at: String,
+}
+
+/// A live snapshot with everything known about it.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Its id.
+    pub id: SnapshotId,
+    /// The domain it belongs to.
+    pub domain: DomainId,
+    /// Its place in the order of commits: later ones are greater.
+    pub order: u64,
+    /// What keepers may see.
+    pub public: Public,
+    /// Its tags now.
+    pub tags: Vec<String>,
+    /// Why it must not expire, if it must not.
+    pub hold: Option<String>,
+    /// The deepest verification it passed.
+    pub verified: Option<Verified>,
+    pub(crate) record: Record,
+}
+
+/// Everything the heads say.
+#[derive(Clone, Default)]
+pub(crate) struct State {
+    /// Heads that no other head follows.
+    pub(crate) tips: BTreeSet<HeadId>,
+    /// All heads that are present.
+    pub(crate) heads: BTreeSet<HeadId>,
+    /// Heads that a checkpoint stands for.
+    pub(crate) covered: BTreeSet<HeadId>,
+    pub(crate) records: BTreeMap<SnapshotId, Record>,
+    pub(crate) removed: BTreeSet<SnapshotId>,
+    pub(crate) order: BTreeMap<SnapshotId, u64>,
+    pub(crate) edits: Vec<(HeadId, Edit)>,
+    pub(crate) height: u64,
+}
+
+pub(crate) fn head_key(id: &HeadId) -> Key {
+    Key::new(Shelf::Heads, id.to_string()).expect("a hash is a good name")
+}
+
+impl State {
+    /// Reads every head.
+    ///
+    /// # Errors
+    /// `Damaged` when one is damaged or forged; `LostHistory` when one is named and gone.
+    pub(crate) fn load(store: &Store, trust: &Trust) -> Result<State> {
+        // A checkpoint may replace heads between our listing and our reading: then look again.
+        for _ in 0..5 {
+            if let Some(state) = State::try_load(store, trust)? {
+                return Ok(state);
+            }
+        }
+        Err(RepoError::LostHistory("heads vanish as fast as they are listed".into()))
+    }
+
+    fn try_load(store: &Store, trust: &Trust) -> Result<Option<State>> {
+        let mut heads: BTreeMap<HeadId, (Head, bool)> = BTreeMap::new();
+        let mut wanted: Vec<HeadId> = Vec::new();
+        for listed in store.list(Shelf::Heads)? {
+            wanted.extend(HeadId::parse(listed.key.name()));
+        }
+        let mut missing = BTreeSet::new();
+        while let Some(id) = wanted.pop() {
+            if heads.contains_key(&id) || missing.contains(&id) {
+                continue;
+            }
+            let key = head_key(&id);
+            let object = match store.get_checked(&key) {
+                Ok(object) => object,
+                Err(e) if e.is_absent() => {
+                    missing.insert(id);
+                    continue;
+                }
+                Err(e) => return Err(e.into()),
+            };
+            let (head, signer): (Head, _) =
+                envelope::open(Seal::Head, trust, &object).map_err(|e| name_damage(e, &key))?;
+            if head.v != 1 || !head.features.is_empty() {
+                return Err(RepoError::damaged(key.path(), "was made by a later version of the program"));
+            }
+            let keeper = trust.is_keeper(signer);
+            if !keeper && !(head.removes.is_empty() && head.covers.is_empty() && head.edits.is_empty()) {
+                return Err(RepoError::damaged(key.path(), format!("is signed by {signer}, who may only add")));
+            }
+            // A listing may lag: what is named is fetched even when it was not listed.
+            wanted.extend(head.parents.iter().copied());
+            heads.insert(id, (head, keeper));
+        }
+        let covered: BTreeSet<HeadId> = heads.values().flat_map(|(head, _)| head.covers.iter().copied()).collect();
+        let lost: Vec<&HeadId> = missing.iter().filter(|id| !covered.contains(id)).collect();
+        let named: BTreeSet<HeadId> = heads.values().flat_map(|(head, _)| head.parents.iter().copied()).collect();
+        if let Some(id) = lost.iter().find(|id| named.contains(id)) {
+            return Err(RepoError::LostHistory(format!("head {id} is named by a later head and is gone")));
+        }
+        if !lost.is_empty() {
+            return Ok(None);
+        }
+        let mut state = State {
+            tips: heads.keys().filter(|id| !named.contains(id) && !covered.contains(id)).copied().collect(),
+            heads: heads.keys().copied().collect(),
+            covered,
+            ..State::default()
+        };
+        state.absorb(trust, &heads)?;
+        Ok(Some(state))
+    }
+
+    fn absorb(&mut self, trust: &Trust, heads: &BTreeMap<HeadId, (Head, bool)>) -> Result<()> {
+        let heights = heights(heads);
+        for (id, (head, _)) in heads {
+            let height = heights.get(id).copied().unwrap_or_default();
+            self.height = self.height.max(height);
+            self.removed.extend(&head.removes);
+            for add in &head.adds {
+                let what = || head_key(id).path();
+                let bytes = b64::decode(add).ok_or_else(|| RepoError::damaged(what(), "holds a snapshot that is not base64"))?;
+                let record = Record::decode(trust, &bytes).map_err(|e| name_damage(e, &head_key(id)))?;
+                let order = head.order.get(&record.id).copied().unwrap_or(height);
+                let known = self.order.entry(record.id).or_insert(order);
+                *known = order.min(*known);
+                self.records.insert(record.id, record);
+            }
+            self.edits.extend(head.edits.iter().map(|edit| (*id, edit.clone())));
+        }
+        let removed = &self.removed;
+        self.records.retain(|id, _| !removed.contains(id));
+        self.edits.retain(|(_, edit)| !removed.contains(&edit.id));
+        Ok(())
+    }
+
+    /// The live snapshots of the domains that `keyring` can see, in the order of commits.
+    pub(crate) fn snapshots(&self, trust: &Trust, keyring: &Keyring) -> Result<Vec<Snapshot>> {
+        let domains = keyring.domains();
+        let mut snapshots = BTreeMap::new();
+        for record in self.records.values() {
+            if domains.as_ref().is_some_and(|own| !own.contains(&record.domain)) {
+                continue;
+            }
+            let Some(keys) = keyring.domain(record.domain) else { continue };
+            let public = record.open_public(trust.repository, &keys.keep_key)?;
+            let order = self.order.get(&record.id).copied().unwrap_or_default();
+            let tags = public.tags.clone();
+            let (id, domain, record) = (record.id, record.domain, record.clone());
+            snapshots.insert(id, Snapshot { id, domain, order, public, tags, hold: None, verified: None, record });
+        }
+        let mut notes: Vec<(Note, HeadId, SnapshotId)> = Vec::new();
+        for (head, edit) in &self.edits {
+            if let Some(keys) = keyring.domain(edit.domain).filter(|_| snapshots.contains_key(&edit.id)) {
+                notes.push((open_note(trust, edit, &keys.keep_key)?, *head, edit.id));
+            }
+        }
+        notes.sort_by(|a, b| (&a.0.at, a.1).cmp(&(&b.0.at, b.1)));
+        for (note, _, id) in notes {
+            let Some(snapshot) = snapshots.get_mut(&id) else { continue };
+            if let Some(tags) = note.tags {
+                snapshot.tags = tags;
+            }
+            if let Some(hold) = note.hold {
+                snapshot.hold = hold;
+            }
+            if note.verified.is_some() {
+                snapshot.verified = note.verified;
+            }
+        }
+        let mut snapshots: Vec<Snapshot> = snapshots.into_values().collect();
+        snapshots.sort_by(|a, b| (a.order, &a.public.time, a.id).cmp(&(b.order, &b.public.time, b.id)));
+        Ok(snapshots)
+    }
+
+    /// A head that follows this state's tips and says nothing yet.
+    pub(crate) fn next(&self, world: &World) -> Head {
+        Head {
+            v: 1,
+            parents: self.tips.iter().copied().collect(),
+            time: crate::time::text(world.clock.now()),
+            height: self.height + 1,
+            ..Head::default()
+        }
+    }
+
+    /// A head that stands for all heads present.
+    pub(crate) fn checkpoint(&self, world: &World) -> Head {
+        let mut head = self.next(world);
+        head.covers = self.heads.iter().chain(&self.covered).copied().collect();
+        head.adds = self.records.values().map(|record| b64::encode(&record.bytes)).collect();
+        head.removes = self.removed.iter().copied().collect();
+        head.edits = self.edits.iter().map(|(_, edit)| edit.clone()).collect();
+        head.order = self.order.iter().filter(|(id, _)| self.records.contains_key(id)).map(|(id, n)| (*id, *n)).collect();
+        head
+    }
+}
+
+/// How many heads lie on the longest path to each. A head whose parents are gone counts from what it says of itself.
+fn heights(heads: &BTreeMap<HeadId, (Head, bool)>) -> BTreeMap<HeadId, u64> {
+    let mut heights: BTreeMap<HeadId, u64> = BTreeMap::new();
+    let mut stack: Vec<HeadId> = heads.keys().copied().collect();
+    while let Some(id) = stack.last().copied() {
+        let Some((head, keeper)) = heads.get(&id).filter(|_| !heights.contains_key(&id)) else {
+            stack.pop();
+            continue;
+        };
+        // A parent that is missing is covered by a checkpoint. Names are hashes of content, so there are no cycles.
+        let waiting: Vec<HeadId> =
+            head.parents.iter().filter(|p| heads.contains_key(p) && !heights.contains_key(p)).copied().collect();
+        if waiting.is_empty() {
+            let above = head.parents.iter().filter_map(|p| heights.get(p)).max().copied().unwrap_or(0);
+            let orphan = head.parents.iter().any(|p| !heads.contains_key(p));
+            let claimed = if *keeper || orphan { head.height } else { 0 };
+            heights.insert(id, claimed.max(above + 1));
+            stack.pop();
+        } else {
+            stack.extend(waiting);
+        }
+    }
+    heights
+}
+
+fn name_damage(e: RepoError, key: &Key) -> RepoError {
+    match e {
+        RepoError::Damaged { object, why } => RepoError::damaged(key.path(), format!("({object}) {why}")),
+        other => other,
+    }
+}
+
+fn open_note(trust: &Trust, edit: &Edit, keep_key: &Secret) -> Result<Note> {
+    let bad = |why: &str| RepoError::damaged(format!("a note about snapshot {}", edit.id.short()), why);
+    let sealed = b64::decode(&edit.note).ok_or_else(|| bad("is not base64"))?;
+    let aad: [&[u8]; 3] = [b"BSHD note", &trust.repository.0, &edit.domain.0];
+    let plain = open_small(Purpose::Public, keep_key, &aad, &sealed).ok_or_else(|| bad("is not authentic"))?;
+    serde_json::from_slice(&plain).map_err(|_| bad("cannot be read"))
+}
+
+/// An edit of a snapshot, sealed for keepers.
+pub(crate) fn edit(world: &World, trust: &Trust, snapshot: &Snapshot, keep_key: &Secret, note: &Note) -> Result<Edit> {
+    let plain = serde_json::to_vec(note).map_err(|e| RepoError::Limit(format!("note: {e}")))?;
+    let aad: [&[u8]; 3] = [b"BSHD note", &trust.repository.0, &snapshot.domain.0];
+    let sealed = seal_small(Purpose::Public, keep_key, world.random(), &aad, &plain);
+    Ok(Edit { id: snapshot.id, domain: snapshot.domain, note: b64::encode(&sealed) })
+}
+
+/// Writes a head and returns its id. When this returns `Ok` the commit survives power loss.
+pub(crate) fn commit(store: &Store, trust: &Trust, signing: &Signing, head: &Head) -> Result<HeadId> {
+    let object = envelope::close(Seal::Head, trust.repository, signing, head)?;
+    let id = HeadId(*blake3::hash(&object).as_bytes());
+    store.put_new(&head_key(&id), &object)?;
+    Ok(id)
+}

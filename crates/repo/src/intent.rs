@@ -1,0 +1,216 @@
+//! Announced work, and lists of packs about to be swept (`docs/format.md` §10).
+//!
+//! A writer announces itself before it looks what is condemned; a keeper condemns before it looks who is at work. One of
+//! them always sees the other, whatever the clocks say.
+
+use crate::b64;
+use crate::crypt::{Purpose, Secret, Signing, open_small, seal_small};
+use crate::envelope::{self, Seal, Trust};
+use crate::error::{RepoError, Result};
+use crate::id::{DomainId, HeadId, IntentId, PackId, SignerId};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use store::{Key, Shelf, Store, World};
+
+/// How often a writer shows that it lives.
+pub(crate) const REFRESH: Duration = Duration::from_secs(300);
+
+/// What somebody announced to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Work {
+    /// A capture.
+    Write,
+    /// A restore, a mount, a verification.
+    Read,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Body {
+    v: u32,
+    intent: IntentId,
+    kind: Work,
+    domain: DomainId,
+    seq: u32,
+    tips: Vec<HeadId>,
+    note: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ended: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    head: Option<HeadId>,
+}
+
+/// Which process announced it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Host name.
+    pub host: String,
+    /// Process id.
+    pub pid: u32,
+    /// When the process started, in clock ticks since boot: tells a process from a later one of the same id.
+    pub started: u64,
+    /// Id of the host's boot.
+    pub boot: String,
+    /// What it does.
+    pub command: String,
+}
+
+/// An open announcement.
+pub(crate) struct Intent {
+    body: Body,
+    refreshed: Duration,
+}
+
+/// What somebody who announces needs.
+pub(crate) struct Announcer<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) world: &'a World,
+    pub(crate) trust: &'a Trust,
+    pub(crate) signing: &'a Signing,
+}
+
+impl Announcer<'_> {
+    pub(crate) fn announce(
+        &self,
+        kind: Work,
+        domain: DomainId,
+        keep_key: &Secret,
+        tips: &BTreeSet<HeadId>,
+        process: &Process,
+    ) -> Result<Intent> {
+        let plain = serde_json::to_vec(process).map_err(|e| RepoError::Limit(format!("intent: {e}")))?;
+        let aad: [&[u8]; 3] = [b"BSIN note", &self.trust.repository.0, &domain.0];
+        let note = b64::encode(&seal_small(Purpose::Public, keep_key, self.world.random(), &aad, &plain));
+        let intent = IntentId(self.world.random());
+        let tips = tips.iter().copied().collect();
+        let body = Body { v: 1, intent, kind, domain, seq: 0, tips, note, ended: None, head: None };
+        self.put(&body, &format!("{:08x}", 0))?;
+        Ok(Intent { body, refreshed: self.world.clock.monotonic() })
+    }
+
+    /// Shows that the work goes on, when it is time to.
+    pub(crate) fn refresh(&self, intent: &mut Intent) -> Result<()> {
+        let now = self.world.clock.monotonic();
+        if now.saturating_sub(intent.refreshed) < REFRESH {
+            return Ok(());
+        }
+        intent.body.seq += 1;
+        self.put(&intent.body, &format!("{:08x}", intent.body.seq))?;
+        intent.refreshed = now;
+        Ok(())
+    }
+
+    pub(crate) fn end(&self, intent: &Intent, how: &str, head: Option<HeadId>) -> Result<()> {
+        let body = Body { ended: Some(how.to_owned()), head, ..intent.body.clone() };
+        self.put(&body, "end")
+    }
+
+    fn put(&self, body: &Body, step: &str) -> Result<()> {
+        let object = envelope::close(Seal::Intent, self.trust.repository, self.signing, body)?;
+        let name = format!("{}.{step}.{}", body.intent, blake3::hash(&object).to_hex());
+        self.store.put_new(&Key::new(Shelf::Intents, name).expect("hex is a good name"), &object)?;
+        Ok(())
+    }
+}
+
+impl Intent {
+    pub(crate) fn id(&self) -> IntentId {
+        self.body.intent
+    }
+}
+
+/// What the intents shelf says about one announcement.
+#[derive(Clone, Debug)]
+pub(crate) struct Announced {
+    pub(crate) seq: u32,
+    pub(crate) ended: bool,
+    pub(crate) head: Option<HeadId>,
+    pub(crate) process: Option<Process>,
+    pub(crate) keys: Vec<Key>,
+}
+
+/// Everything on the intents shelf. A damaged object counts as an open intent of its name: it only delays. Its name is
+/// returned too.
+pub(crate) fn announced(
+    store: &Store,
+    trust: &Trust,
+    keep_key: &dyn Fn(DomainId) -> Option<Secret>,
+) -> Result<(BTreeMap<IntentId, Announced>, Vec<(Key, RepoError)>)> {
+    let mut all: BTreeMap<IntentId, Announced> = BTreeMap::new();
+    let mut damaged = Vec::new();
+    for listed in store.list(Shelf::Intents)? {
+        let mut parts = listed.key.name().split('.');
+        let id = parts.next().and_then(IntentId::parse);
+        let step = parts.next().unwrap_or_default().to_owned();
+        let Some(id) = id else { continue };
+        let opened = store
+            .get_checked(&listed.key)
+            .map_err(RepoError::from)
+            .and_then(|object| envelope::open::<Body>(Seal::Intent, trust, &object))
+            .and_then(|(body, _)| {
+                let same = body.intent == id;
+                same.then_some(body).ok_or_else(|| RepoError::damaged("an intent", "is under another's name"))
+            });
+        let entry = all.entry(id).or_insert(Announced { seq: 0, ended: false, head: None, process: None, keys: Vec::new() });
+        entry.keys.push(listed.key.clone());
+        match opened {
+            Ok(body) => {
+                entry.seq = entry.seq.max(body.seq);
+                if step == "end" && body.ended.is_some() {
+                    entry.ended = true;
+                    entry.head = body.head;
+                }
+                let aad: [&[u8]; 3] = [b"BSIN note", &trust.repository.0, &body.domain.0];
+                let note = keep_key(body.domain).zip(b64::decode(&body.note));
+                let note = note.and_then(|(key, note)| open_small(Purpose::Public, &key, &aad, &note));
+                entry.process = note.and_then(|note| serde_json::from_slice(&note).ok());
+            }
+            Err(RepoError::Store(e)) if e.is_absent() => {
+                entry.keys.pop();
+            }
+            Err(e) if e.is_damage() => damaged.push((listed.key, e)),
+            Err(e) => return Err(e),
+        }
+    }
+    all.retain(|_, announced| !announced.keys.is_empty());
+    Ok((all, damaged))
+}
+
+/// A list of packs about to be swept.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Condemned {
+    pub(crate) v: u32,
+    pub(crate) packs: Vec<PackId>,
+    pub(crate) tips: Vec<HeadId>,
+    pub(crate) time: String,
+    /// Who was at work when it was written, and how far they had got.
+    pub(crate) intents: BTreeMap<IntentId, u32>,
+    pub(crate) fenced: BTreeSet<IntentId>,
+}
+
+/// Writes a condemned list; durable when it returns.
+pub(crate) fn condemn(store: &Store, trust: &Trust, signing: &Signing, list: &Condemned) -> Result<Key> {
+    let object = envelope::close(Seal::Condemned, trust.repository, signing, list)?;
+    let key = Key::new(Shelf::Condemned, blake3::hash(&object).to_hex().as_str()).expect("a hash is a good name");
+    store.put_new(&key, &object)?;
+    Ok(key)
+}
+
+/// Every condemned list. A damaged one is an error: ignoring it could let a writer use what is about to go.
+pub(crate) fn condemned(store: &Store, trust: &Trust) -> Result<Vec<(Key, Condemned)>> {
+    let mut lists = Vec::new();
+    for listed in store.list(Shelf::Condemned)? {
+        let object = match store.get_checked(&listed.key) {
+            Ok(object) => object,
+            Err(e) if e.is_absent() => continue,
+            Err(e) => return Err(e.into()),
+        };
+        let (list, signer): (Condemned, SignerId) = envelope::open(Seal::Condemned, trust, &object)?;
+        if !trust.is_keeper(signer) {
+            return Err(RepoError::damaged(listed.key.path(), format!("is signed by {signer}, who is no keeper")));
+        }
+        lists.push((listed.key, list));
+    }
+    Ok(lists)
+}

@@ -1,0 +1,232 @@
+//! From groups of chunks to durable packs: seal ▸ pack ▸ store, over bounded queues.
+//!
+//! Memory is bounded by the queues: a few groups and a few packs. Order is kept, so that what was read together is stored
+//! together. It may not know chunks' meaning, nor the index.
+
+use crate::crypt::{Secret, Signing};
+use crate::error::{RepoError, Result};
+use crate::id::{DomainId, RepositoryId};
+use crate::index::PackRef;
+use crate::pack::{Pack, PackBuilder, PackKind, Packed, pack_key};
+use crate::seal::{Compression, Group, Sealed, Sealer};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use store::{Lanes, Store, World};
+
+/// A pack that is durable.
+pub(crate) struct StoredPack {
+    pub(crate) pack: PackRef,
+    pub(crate) records: Vec<Packed>,
+}
+
+/// What the stages need to know.
+#[derive(Clone)]
+pub(crate) struct Stages {
+    pub(crate) store: Store,
+    pub(crate) world: World,
+    pub(crate) repository: RepositoryId,
+    pub(crate) domain: DomainId,
+    pub(crate) keep_key: Secret,
+    pub(crate) signing: Arc<Signing>,
+    pub(crate) compression: Compression,
+    pub(crate) pack_bytes: usize,
+}
+
+/// Fills packs, one of each kind at a time.
+pub(crate) struct Packer {
+    stages: Stages,
+    open: BTreeMap<u8, PackBuilder>,
+}
+
+impl Packer {
+    pub(crate) fn new(stages: Stages) -> Self {
+        Packer { stages, open: BTreeMap::new() }
+    }
+
+    /// The pack that records of this kind go to.
+    pub(crate) fn builder(&mut self, kind: PackKind) -> &mut PackBuilder {
+        let Stages { repository, domain, signing, world, .. } = &self.stages;
+        let new = || PackBuilder::new(*repository, *domain, signing.id(), kind, world.random());
+        self.open.entry(kind as u8).or_insert_with(new)
+    }
+
+    fn add(&mut self, sealed: &Sealed) -> Option<Pack> {
+        let kind = PackKind::of(sealed.sealing.kind);
+        self.builder(kind).add(sealed);
+        self.full(kind)
+    }
+
+    /// The pack of this kind, when it is full.
+    pub(crate) fn full(&mut self, kind: PackKind) -> Option<Pack> {
+        if self.builder(kind).bytes() < self.stages.pack_bytes {
+            return None;
+        }
+        let builder = self.open.remove(&(kind as u8))?;
+        Some(builder.finish(&self.stages.keep_key, &self.stages.signing))
+    }
+
+    /// What is left.
+    pub(crate) fn finish(self) -> Vec<Pack> {
+        let Stages { keep_key, signing, .. } = &self.stages;
+        self.open.into_values().map(|builder| builder.finish(keep_key, signing)).collect()
+    }
+}
+
+/// Stores a pack; durable when it returns.
+pub(crate) fn store_pack(store: &Store, pack: Pack) -> Result<StoredPack> {
+    store.put_new(&pack_key(&pack.id), &pack.bytes)?;
+    let bytes = u32::try_from(pack.bytes.len()).expect("a pack is within its limit");
+    Ok(StoredPack { pack: PackRef { id: pack.id, bytes, kind: pack.kind }, records: pack.records })
+}
+
+/// The running stages.
+pub(crate) struct Pipeline {
+    how: How,
+}
+
+enum How {
+    Inline { sealer: Sealer, packer: Packer, store: Store, done: Vec<StoredPack> },
+    Threads { groups: Sender<(u64, Group)>, next: u64, done: Receiver<StoredPack>, failed: Failed, threads: Vec<JoinHandle<()>> },
+}
+
+type Failed = Arc<Mutex<Option<RepoError>>>;
+
+fn fail(failed: &Failed, error: RepoError) {
+    failed.lock().expect("no holder panics").get_or_insert(error);
+}
+
+impl Pipeline {
+    pub(crate) fn start(stages: Stages) -> Result<Pipeline> {
+        let lanes = stages.world.lanes;
+        let Lanes::Threads(n) = lanes else {
+            let sealer = Sealer::new(stages.repository, stages.compression)?;
+            let store = stages.store.clone();
+            return Ok(Pipeline { how: How::Inline { sealer, packer: Packer::new(stages), store, done: Vec::new() } });
+        };
+        let failed: Failed = Arc::default();
+        let (groups, groups_in) = bounded::<(u64, Group)>(n + 1);
+        let (sealed, sealed_in) = bounded::<(u64, Sealed)>(n + 1);
+        let (packs, packs_in) = bounded::<Pack>(1);
+        let (stored, done) = unbounded::<StoredPack>();
+        let mut threads = Vec::new();
+        for _ in 0..n {
+            let (groups_in, sealed, failed) = (groups_in.clone(), sealed.clone(), Arc::clone(&failed));
+            let mut sealer = Sealer::new(stages.repository, stages.compression)?;
+            threads.push(lanes.start("seal", move || {
+                for (number, group) in groups_in {
+                    match sealer.seal(group) {
+                        Ok(record) => {
+                            if sealed.send((number, record)).is_err() {
+                                return;
+                            }
+                        }
+                        Err(e) => return fail(&failed, e),
+                    }
+                }
+            }));
+        }
+        drop((groups_in, sealed));
+        {
+            let mut packer = Packer::new(stages.clone());
+            threads.push(lanes.start("pack", move || {
+                let mut waiting = BTreeMap::new();
+                let mut next = 0;
+                for (number, record) in sealed_in {
+                    waiting.insert(number, record);
+                    while let Some(record) = waiting.remove(&next) {
+                        next += 1;
+                        if let Some(pack) = packer.add(&record)
+                            && packs.send(pack).is_err()
+                        {
+                            return;
+                        }
+                    }
+                }
+                // A gap means that a sealer failed: what is left must not look like an end.
+                if waiting.is_empty() {
+                    for pack in packer.finish() {
+                        if packs.send(pack).is_err() {
+                            return;
+                        }
+                    }
+                }
+            }));
+        }
+        for _ in 0..2 {
+            let (store, packs_in, stored, failed) = (stages.store.clone(), packs_in.clone(), stored.clone(), Arc::clone(&failed));
+            threads.push(lanes.start("store", move || {
+                for pack in packs_in {
+                    match store_pack(&store, pack) {
+                        Ok(pack) => {
+                            if stored.send(pack).is_err() {
+                                return;
+                            }
+                        }
+                        Err(e) => return fail(&failed, e),
+                    }
+                }
+            }));
+        }
+        Ok(Pipeline { how: How::Threads { groups, next: 0, done, failed, threads } })
+    }
+
+    /// Hands over a group. Waits while the stages are busy.
+    pub(crate) fn push(&mut self, group: Group) -> Result<()> {
+        match &mut self.how {
+            How::Inline { sealer, packer, store, done } => {
+                let sealed = sealer.seal(group)?;
+                if let Some(pack) = packer.add(&sealed) {
+                    done.push(store_pack(store, pack)?);
+                }
+                Ok(())
+            }
+            How::Threads { groups, next, failed, .. } => {
+                if let Some(error) = failed.lock().expect("no holder panics").take() {
+                    return Err(error);
+                }
+                let number = *next;
+                *next += 1;
+                groups.send((number, group)).map_err(|_| take(failed))
+            }
+        }
+    }
+
+    /// The packs that became durable since this was last asked.
+    pub(crate) fn done(&mut self) -> Vec<StoredPack> {
+        match &mut self.how {
+            How::Inline { done, .. } => std::mem::take(done),
+            How::Threads { done, .. } => done.try_iter().collect(),
+        }
+    }
+
+    /// Waits until everything handed over is durable, and returns the packs not yet asked for.
+    pub(crate) fn finish(self) -> Result<Vec<StoredPack>> {
+        match self.how {
+            How::Inline { packer, store, mut done, .. } => {
+                for pack in packer.finish() {
+                    done.push(store_pack(&store, pack)?);
+                }
+                Ok(done)
+            }
+            How::Threads { groups, done, failed, threads, .. } => {
+                drop(groups);
+                for thread in threads {
+                    if thread.join().is_err() {
+                        fail(&failed, RepoError::damaged("a stage of the pipeline", "panicked: this is a bug"));
+                    }
+                }
+                match failed.lock().expect("no holder panics").take() {
+                    Some(error) => Err(error),
+                    None => Ok(done.try_iter().collect()),
+                }
+            }
+        }
+    }
+}
+
+fn take(failed: &Failed) -> RepoError {
+    let error = failed.lock().expect("no holder panics").take();
+    error.unwrap_or_else(|| RepoError::damaged("the pipeline", "ended early: this is a bug"))
+}

@@ -1,0 +1,487 @@
+//! Reading: from a chunk's name to its bytes, verified; and a snapshot's entries and content.
+//!
+//! What is read is hostile until authenticated: a record must be what its index entry says, and a chunk what its name says.
+
+use crate::crypt::{Aead, Secret};
+use crate::error::{RepoError, Result};
+use crate::head::Snapshot;
+use crate::id::{ChunkId, DomainId, PackId};
+use crate::index::{Index, Place};
+use crate::intent::{Announcer, Intent, Process, Work};
+use crate::keys::IdKeys;
+use crate::list::List;
+use crate::pack::pack_key;
+use crate::repository::Repository;
+use crate::runs::Runs;
+use crate::seal::{ChunkKind, Origin, RECORD_PLAIN_MAX, Unsealer, record_key};
+use crate::snapshot::Sealed;
+use crate::tree::{Located, Walk};
+use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use store::{Span, Store, World};
+
+/// Decoded records kept in memory: metadata is read again and again.
+const CACHE_BYTES: usize = 16 << 20;
+/// The most that is read from a pack in one go.
+const READ_BYTES: u64 = 4 << 20;
+/// Unwanted bytes between two records that are read along rather than asked for separately.
+const GAP_BYTES: u64 = 64 << 10;
+
+type RecordAt = (PackId, u32);
+
+/// Chunks of one repository, as far as the key at hand opens them.
+pub(crate) struct Chunks {
+    store: Store,
+    repository: crate::id::RepositoryId,
+    pub(crate) index: Index,
+    keep: Box<dyn Fn(DomainId) -> Option<Secret> + Send + Sync>,
+    ids: Box<dyn Fn(DomainId) -> Option<IdKeys> + Send + Sync>,
+    runs: Option<Runs>,
+    keys: Mutex<HashMap<(Origin, ChunkKind), Arc<Aead>>>,
+    unsealers: Mutex<Vec<Unsealer>>,
+    cache: Mutex<Records>,
+}
+
+#[derive(Default)]
+struct Records {
+    young: HashMap<RecordAt, Arc<Vec<u8>>>,
+    old: HashMap<RecordAt, Arc<Vec<u8>>>,
+    young_bytes: usize,
+}
+
+impl Records {
+    fn get(&mut self, at: &RecordAt) -> Option<Arc<Vec<u8>>> {
+        if let Some(found) = self.young.get(at) {
+            return Some(Arc::clone(found));
+        }
+        let found = self.old.remove(at)?;
+        self.put(*at, Arc::clone(&found));
+        Some(found)
+    }
+
+    fn put(&mut self, at: RecordAt, plain: Arc<Vec<u8>>) {
+        if self.young_bytes >= CACHE_BYTES / 2 {
+            self.old = std::mem::take(&mut self.young);
+            self.young_bytes = 0;
+        }
+        self.young_bytes += plain.len();
+        self.young.insert(at, plain);
+    }
+}
+
+impl Chunks {
+    pub(crate) fn new(repository: &Repository) -> Result<Chunks> {
+        let keyring = repository.keyring.clone();
+        let keep = move |domain| keyring.domain(domain).map(|keys| keys.keep_key);
+        let keyring = repository.keyring.clone();
+        let ids = move |domain| keyring.domain(domain).and_then(|keys| keys.ids());
+        let runs = repository.keyring.opening().ok();
+        let runs = runs.map(|identity| Runs::new(&repository.store, repository.config.repository, identity));
+        Ok(Chunks {
+            store: repository.store.clone(),
+            repository: repository.config.repository,
+            index: Index::open(&repository.store, &repository.trust, &keep)?,
+            keep: Box::new(keep),
+            ids: Box::new(ids),
+            runs,
+            keys: Mutex::default(),
+            unsealers: Mutex::default(),
+            cache: Mutex::default(),
+        })
+    }
+
+    fn key(&self, place: &Place) -> Result<Arc<Aead>> {
+        let (origin, kind) = (place.sealing.origin, place.sealing.kind);
+        if let Some(key) = self.keys.lock().expect("no holder panics").get(&(origin, kind)) {
+            return Ok(Arc::clone(key));
+        }
+        let material = match kind {
+            ChunkKind::List => (self.keep)(place.domain),
+            ChunkKind::Content | ChunkKind::Entries => match &self.runs {
+                Some(runs) => Some(runs.key(origin.run)?),
+                None => None,
+            },
+        };
+        let held = RepoError::NotAuthorised { needed: "reader", held: "key without the recovery identity".into() };
+        let key = Arc::new(record_key(kind, &material.ok_or(held)?, &origin));
+        let mut keys = self.keys.lock().expect("no holder panics");
+        if keys.len() > 4096 {
+            keys.clear();
+        }
+        keys.insert((origin, kind), Arc::clone(&key));
+        Ok(key)
+    }
+
+    fn open(&self, place: &Place, sealed: Vec<u8>) -> Result<Vec<u8>> {
+        let key = self.key(place)?;
+        let mut unsealer = match self.unsealers.lock().expect("no holder panics").pop() {
+            Some(unsealer) => unsealer,
+            None => Unsealer::new(self.repository)?,
+        };
+        let plain = unsealer.open(&key, &place.sealing, sealed);
+        self.unsealers.lock().expect("no holder panics").push(unsealer);
+        plain.map_err(|e| match e {
+            RepoError::Damaged { why, .. } => {
+                RepoError::damaged(format!("a record at {} of {}", place.at, pack_key(&place.pack)), why)
+            }
+            e => e,
+        })
+    }
+
+    fn is(&self, place: &Place, id: &ChunkId, data: &[u8]) -> Result<bool> {
+        let keys = match place.sealing.kind {
+            ChunkKind::List => None,
+            _ => (self.ids)(place.domain),
+        };
+        let key = match (place.sealing.kind, &keys) {
+            (ChunkKind::List, _) => (self.keep)(place.domain).map(|keep| {
+                crate::crypt::derive(crate::crypt::Purpose::IdList, &[&keep.0])
+            }),
+            (ChunkKind::Content, Some(keys)) => Some(keys.content.clone()),
+            (ChunkKind::Entries, Some(keys)) => Some(keys.entries.clone()),
+            (_, None) => None,
+        };
+        let key = key.ok_or(RepoError::NotAuthorised { needed: "reader", held: "key without the id key".into() })?;
+        Ok(*blake3::keyed_hash(&key.0, data).as_bytes() == id.0)
+    }
+
+    fn read_record(&self, place: &Place) -> Result<Arc<Vec<u8>>> {
+        let at = (place.pack, place.at);
+        if let Some(found) = self.cache.lock().expect("no holder panics").get(&at) {
+            return Ok(found);
+        }
+        let span = Span::Range { offset: u64::from(place.at), len: u64::from(place.stored_len) };
+        let sealed = self.store.get(&pack_key(&place.pack), span)?;
+        let plain = Arc::new(self.open(place, sealed)?);
+        self.cache.lock().expect("no holder panics").put(at, Arc::clone(&plain));
+        Ok(plain)
+    }
+
+    /// The verified bytes of one chunk of metadata.
+    ///
+    /// # Errors
+    /// `MissingChunk`; what is wrong with the last place it should be at.
+    pub(crate) fn chunk(&self, id: &ChunkId) -> Result<Arc<Vec<u8>>> {
+        let mut last = RepoError::MissingChunk(*id);
+        for hit in self.index.find_all(id)? {
+            let found = self.index.place_of(&hit).and_then(|place| {
+                let plain = self.read_record(&place)?;
+                let data = slice(&plain, &place)?;
+                match self.is(&place, id, data)? {
+                    true => Ok(Arc::new(data.to_vec())),
+                    false => Err(RepoError::damaged(format!("chunk {}", id.short()), "is not what its name says")),
+                }
+            });
+            match found {
+                Ok(data) => return Ok(data),
+                Err(e) if e.is_damage() => last = e,
+                Err(e) => return Err(e),
+            }
+        }
+        Err(last)
+    }
+}
+
+fn slice<'p>(plain: &'p [u8], place: &Place) -> Result<&'p [u8]> {
+    let end = (place.offset as usize).checked_add(place.len as usize);
+    let data = end.and_then(|end| plain.get(place.offset as usize..end));
+    data.ok_or_else(|| RepoError::damaged("an index table", "places a chunk outside its record"))
+}
+
+/// A chunk that somebody wants.
+#[derive(Clone, Copy, Debug)]
+pub struct Want {
+    /// Its name.
+    pub id: ChunkId,
+    /// Where it is.
+    pub place: Place,
+    /// For whoever asks.
+    pub tag: u64,
+}
+
+/// Takes chunks, from several threads and in no order.
+pub type Sink<'a> = &'a (dyn Fn(&Want, &[u8]) -> Result<()> + Sync);
+
+impl Chunks {
+    /// Fetches chunks in the order in which packs hold them, each record once, on all lanes.
+    pub(crate) fn fetch(&self, world: &World, wants: &[Want], sink: Sink<'_>) -> Result<Vec<(usize, RepoError)>> {
+        let mut order: Vec<usize> = (0..wants.len()).collect();
+        order.sort_unstable_by_key(|i| {
+            let place = &wants[*i].place;
+            (place.pack, place.at, place.offset)
+        });
+        let spans = spans(wants, &order);
+        let next = AtomicUsize::new(0);
+        let failed: Mutex<Vec<(usize, RepoError)>> = Mutex::default();
+        let fatal: Mutex<Option<RepoError>> = Mutex::default();
+        let over = AtomicBool::new(false);
+        world.lanes.each(&|| {
+            while !over.load(Ordering::Relaxed) {
+                let Some(span) = spans.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
+                let result = match world.stop.requested() {
+                    true => Err(RepoError::Stopped),
+                    false => self.fetch_span(wants, span, sink, &failed),
+                };
+                if let Err(e) = result {
+                    fatal.lock().expect("no holder panics").get_or_insert(e);
+                    over.store(true, Ordering::Relaxed);
+                }
+            }
+        });
+        match fatal.into_inner().expect("no holder panics") {
+            Some(e) => Err(e),
+            None => Ok(failed.into_inner().expect("no holder panics")),
+        }
+    }
+
+    /// Reads one stretch of a pack and hands out what is wanted of it. Errors of `sink` are fatal; others are noted.
+    fn fetch_span(&self, wants: &[Want], span: &[usize], sink: Sink<'_>, failed: &Mutex<Vec<(usize, RepoError)>>) -> Result<()> {
+        let place = |i: &usize| &wants[*i].place;
+        let (Some(first), Some(last)) = (span.first().map(place), span.last().map(place)) else { return Ok(()) };
+        let start = u64::from(first.at);
+        let end = span.iter().map(place).map(|p| u64::from(p.at) + u64::from(p.stored_len)).max().unwrap_or(start);
+        assert_eq!(first.pack, last.pack, "a span lies in one pack");
+        let bytes = self.store.get(&pack_key(&first.pack), Span::Range { offset: start, len: end - start });
+        for record in span.chunk_by(|a, b| place(a).at == place(b).at) {
+            let at = place(&record[0]);
+            let opened = match &bytes {
+                Ok(bytes) => {
+                    let from = (u64::from(at.at) - start) as usize;
+                    self.open(at, bytes[from..from + at.stored_len as usize].to_vec())
+                }
+                // One bad record must not take its neighbours along: try it alone, and in its other places.
+                Err(_) => Err(RepoError::MissingChunk(wants[record[0]].id)),
+            };
+            for i in record {
+                let want = &wants[*i];
+                if let ControlFlow::Break(e) = self.hand_out(want, opened.as_ref().ok().map(Vec::as_slice), sink)? {
+                    failed.lock().expect("no holder panics").push((*i, e));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn hand_out(&self, want: &Want, plain: Option<&[u8]>, sink: Sink<'_>) -> Result<ControlFlow<RepoError>> {
+        if let Some(plain) = plain
+            && let Ok(data) = slice(plain, &want.place)
+            && self.is(&want.place, &want.id, data)?
+        {
+            sink(want, data)?;
+            return Ok(ControlFlow::Continue(()));
+        }
+        match self.chunk(&want.id) {
+            Ok(data) => {
+                sink(want, &data)?;
+                Ok(ControlFlow::Continue(()))
+            }
+            Err(e @ (RepoError::NotAuthorised { .. } | RepoError::Stopped)) => Err(e),
+            Err(e) => Ok(ControlFlow::Break(e)),
+        }
+    }
+}
+
+/// Cuts the sorted wants into stretches that are read in one go: one pack, small gaps, bounded length, whole records.
+fn spans<'o>(wants: &[Want], order: &'o [usize]) -> Vec<&'o [usize]> {
+    let mut spans = Vec::new();
+    let mut start = 0;
+    for i in 1..=order.len() {
+        let fits = order.get(i).is_some_and(|next| {
+            let (first, last, next) = (&wants[order[start]].place, &wants[order[i - 1]].place, &wants[*next].place);
+            let last_end = u64::from(last.at) + u64::from(last.stored_len);
+            let next_end = u64::from(next.at) + u64::from(next.stored_len);
+            next.pack == last.pack
+                && (next.at == last.at
+                    || (u64::from(next.at) <= last_end + GAP_BYTES && next_end - u64::from(first.at) <= READ_BYTES))
+        });
+        if !fits && i > start {
+            spans.push(&order[start..i]);
+            start = i;
+        }
+    }
+    spans
+}
+
+/// A snapshot opened for reading.
+pub struct SnapshotReader {
+    snapshot: Snapshot,
+    sealed: Sealed,
+    chunks: Arc<Chunks>,
+    content_key: Secret,
+    world: World,
+}
+
+/// Opens snapshots. While one lives, a prune knows that somebody reads.
+pub struct Reading<'r> {
+    repository: &'r Repository,
+    chunks: Arc<Chunks>,
+    intent: Option<Intent>,
+}
+
+impl Repository {
+    /// Begins to read: announces it where the store can be written, so that nothing is swept underneath, and reads the
+    /// index.
+    ///
+    /// # Errors
+    /// `NotAuthorised` without a reader's key; whatever the store returns.
+    pub fn reading(&self, process: &Process) -> Result<Reading<'_>> {
+        self.keyring.opening()?;
+        self.reading_ids(process)
+    }
+
+    /// As [`Repository::reading`], for keepers: ids and lists only.
+    pub(crate) fn reading_ids(&self, process: &Process) -> Result<Reading<'_>> {
+        let intent = self.keyring.signing().and_then(|signing| {
+            let announcer = Announcer { store: &self.store, world: &self.world, trust: &self.trust, signing: &signing };
+            let nowhere = DomainId::default();
+            let keep_key = self.keep_key(nowhere)?;
+            // A store that cannot be written cannot be pruned through this mount either: best effort.
+            announcer.announce(Work::Read, nowhere, &keep_key, &Default::default(), process).ok()
+        });
+        Ok(Reading { repository: self, chunks: Arc::new(Chunks::new(self)?), intent })
+    }
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        let Repository { store, world, trust, keyring, .. } = self.repository;
+        if let Some((intent, signing)) = self.intent.take().zip(keyring.signing()) {
+            let announcer = Announcer { store, world, trust, signing: &signing };
+            // Best effort: an intent without an end only delays the next prune.
+            announcer.end(&intent, "nothing", None).ok();
+        }
+    }
+}
+
+impl Reading<'_> {
+    pub(crate) fn chunks(&self) -> &Arc<Chunks> {
+        &self.chunks
+    }
+
+    /// Opens a snapshot.
+    ///
+    /// # Errors
+    /// `Damaged` when its run's key or its record cannot be opened, or when its two halves disagree.
+    pub fn open(&self, snapshot: &Snapshot) -> Result<SnapshotReader> {
+        let runs = self.chunks.runs.as_ref();
+        let held = || RepoError::NotAuthorised { needed: "reader", held: self.repository.keyring.role().name().into() };
+        let data_key = runs.ok_or_else(held)?.key(snapshot.record.run)?;
+        let sealed = snapshot.record.open_sealed(&data_key)?;
+        // What keepers keep alive must be what readers need.
+        if sealed.content != snapshot.public.content {
+            let why = "has two halves that disagree about its content";
+            return Err(RepoError::damaged(format!("snapshot {}", snapshot.id.short()), why));
+        }
+        let ids = (self.chunks.ids)(snapshot.domain).ok_or_else(held)?;
+        Ok(SnapshotReader {
+            snapshot: snapshot.clone(),
+            sealed,
+            chunks: Arc::clone(&self.chunks),
+            content_key: ids.content,
+            world: self.repository.world.clone(),
+        })
+    }
+}
+
+impl SnapshotReader {
+    /// The snapshot.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// How many entries it has.
+    pub fn count(&self) -> u64 {
+        self.sealed.entries.count
+    }
+
+    /// What could not be taken when it was made.
+    pub fn warnings(&self) -> &[crate::snapshot::Warning] {
+        &self.sealed.warnings
+    }
+
+    /// The entries at or under `within`, in order. Reads a few chunks to get there, then as many as there are.
+    pub fn entries(&self, within: &[u8]) -> Walk<'_> {
+        Walk::new(&self.sealed.entries, within, Box::new(|id| self.chunks.chunk(id)))
+    }
+
+    /// The entry with this key.
+    ///
+    /// # Errors
+    /// When its chunks cannot be read.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Located>> {
+        match self.entries(key).next() {
+            Some(Ok(located)) if located.entry.key == key => Ok(Some(located)),
+            Some(Err(e)) => Err(e),
+            _ => Ok(None),
+        }
+    }
+
+    /// The names of the content chunks at these positions of the snapshot's list.
+    ///
+    /// # Errors
+    /// When the list cannot be read or is shorter.
+    pub fn ids(&self, first: u64, count: u64) -> Result<Vec<ChunkId>> {
+        self.sealed.content.ids(&|id| self.chunks.chunk(id), first, count)
+    }
+
+    /// Where a chunk is.
+    ///
+    /// # Errors
+    /// `MissingChunk` when nowhere.
+    pub fn locate(&self, id: &ChunkId) -> Result<Place> {
+        let place = self.chunks.index.place(id)?.ok_or(RepoError::MissingChunk(*id))?;
+        let sound = place.sealing.kind == ChunkKind::Content && place.len as usize <= RECORD_PLAIN_MAX;
+        sound.then_some(place).ok_or_else(|| RepoError::damaged("an index table", "places content where there is none"))
+    }
+
+    /// Fetches chunks in the order in which packs hold them, each record once, on all lanes, and hands each, verified, to
+    /// `sink`. Returns what could not be had, as indices into `wants`.
+    ///
+    /// # Errors
+    /// Whatever `sink` returned; `Stopped`.
+    pub fn fetch(&self, wants: &[Want], sink: Sink<'_>) -> Result<Vec<(usize, RepoError)>> {
+        self.chunks.fetch(&self.world, wants, sink)
+    }
+
+    /// The name that these bytes would have as content of this snapshot.
+    pub fn id_of(&self, data: &[u8]) -> ChunkId {
+        ChunkId(*blake3::keyed_hash(&self.content_key.0, data).as_bytes())
+    }
+
+    /// The world it is read in.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// Compares what keepers keep alive with what the entries need: the lists' counts and digests (H7 of the format's
+    /// review).
+    pub(crate) fn check_lists(&self, digest_key: &Secret) -> Result<()> {
+        let bad = |why: &str| RepoError::damaged(format!("snapshot {}", self.snapshot.id.short()), why);
+        for list in [&self.snapshot.public.content, &self.snapshot.public.meta] {
+            let mut again = (0u64, crate::list::Sum::default());
+            list.for_each(&|id| self.chunks.chunk(id), &mut |id| {
+                again.0 += 1;
+                again.1.add(digest_key, &id);
+                Ok(())
+            })?;
+            if again != (list.count, list.digest) {
+                return Err(bad("names other chunks than its digest says"));
+            }
+        }
+        let mut counted: BTreeMap<ChunkId, ()> = BTreeMap::new();
+        let meta: &List = &self.snapshot.public.meta;
+        meta.for_each(&|id| self.chunks.chunk(id), &mut |id| {
+            counted.insert(id, ());
+            Ok(())
+        })?;
+        let fetch = |id: &ChunkId| self.chunks.chunk(id);
+        for id in crate::tree::chunk_ids(&self.sealed.entries, &fetch)? {
+            if !counted.contains_key(&id) {
+                return Err(bad("has entries in chunks that keepers do not know of"));
+            }
+        }
+        Ok(())
+    }
+}

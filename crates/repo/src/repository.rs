@@ -1,0 +1,544 @@
+//! A repository: making one, opening one, and what is known about it as a whole (`docs/format.md` §2 to §4).
+
+use crate::chunk::Cuts;
+use crate::crypt::{Secret, Signing, is_signed};
+use crate::envelope::{self, Certificate, Seal, Trust};
+use crate::error::{RepoError, Result};
+use crate::head::{self, Head, Snapshot, State};
+use crate::id::{DomainId, HeadId, RepositoryId, hex, unhex};
+use crate::keys::{Bundle, Credential, Keyring, Masters, Role, age_open_passphrase, age_passphrase, age_unwrap, age_wrap};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use store::{Key, Kind, Reaper, Shelf, Span, Store, StoreError, World};
+use zeroize::Zeroizing;
+
+const CONFIG_NAME: &str = "backstay.json";
+const CONFIG_BYTES_MAX: u64 = 64 << 10;
+const CONFIG_CONTEXT: &[u8] = b"backstay v1 config\0";
+const KEY_BYTES_MAX: u64 = 64 << 10;
+/// The format this program writes and the latest it reads.
+pub const FORMAT: u32 = 1;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Config {
+    pub(crate) format: u32,
+    pub(crate) suite: u32,
+    pub(crate) features: Vec<String>,
+    pub(crate) repository: RepositoryId,
+    pub(crate) created: String,
+    pub(crate) root: String,
+    pub(crate) recipients: Vec<String>,
+    pub(crate) chunker: Cuts,
+    pub(crate) pack_bytes: u32,
+    pub(crate) generation: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ConfigSignature {
+    signature: String,
+}
+
+/// An open repository.
+pub struct Repository {
+    pub(crate) store: Store,
+    pub(crate) world: World,
+    pub(crate) config: Config,
+    pub(crate) trust: Trust,
+    pub(crate) keyring: Keyring,
+    /// What was wrong with the repository and could be worked around: one sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// How large packs are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PackSize {
+    /// 16 MiB: disks and SFTP.
+    Disk,
+    /// 64 MiB: object stores, one request each.
+    Object,
+    /// This many bytes, 1 KiB to 64 MiB.
+    Bytes(u32),
+}
+
+fn config_key() -> Key {
+    Key::new(Shelf::Root, CONFIG_NAME).expect("a good name")
+}
+
+fn keys_key(label: &str, object: &[u8]) -> Key {
+    Key::new(Shelf::Keys, format!("{label}.{}", blake3::hash(object).to_hex())).expect("a good name")
+}
+
+const RECOVERY: &str = "This directory or bucket is a Backstay repository: encrypted backups.
+
+To restore, you need its key: a passphrase, a key file, or the printed recovery kit.
+
+    backstay -r THIS-PLACE snapshots
+    backstay -r THIS-PLACE restore latest --target /some/empty/directory
+
+Without the program: docs/format.md in its source describes every byte, and docs/reader/restore.py
+restores files with nothing but Python. Do not change, rename or delete anything here by hand.
+";
+
+impl Repository {
+    /// Makes a repository. `credential` becomes its owner's passphrase; with `None` the returned bundle is the only key
+    /// there is. When this returns `Ok` the repository survives power loss.
+    ///
+    /// # Errors
+    /// `AlreadyExists`; `BadKey` for a credential that is no passphrase; whatever the store returns.
+    pub fn init(
+        store: &Store,
+        world: &World,
+        passphrase: Option<&Zeroizing<String>>,
+        label: &str,
+        packs: PackSize,
+    ) -> Result<(Repository, Bundle)> {
+        if store.size(&config_key())?.is_some() || !store.list_prefix(Shelf::Keys, "config.")?.is_empty() {
+            return Err(RepoError::AlreadyExists(store.address()));
+        }
+        // Keys of an init that was interrupted open nothing; they would only confuse.
+        let reaper = Reaper::of(store);
+        for shelf in [Shelf::Keys, Shelf::Heads] {
+            for listed in store.list(shelf)? {
+                reaper.delete(&listed.key)?;
+            }
+        }
+        let bundle = Bundle::owner(world, RepositoryId(world.random()), label);
+        let root = Signing::from_seed(bundle.root_seed.as_ref().expect("an owner has it"));
+        let recipient = bundle.identity.as_ref().expect("an owner has it").to_public().to_string();
+        let pack_bytes = match packs {
+            PackSize::Disk => 16 << 20,
+            PackSize::Object => 64 << 20,
+            PackSize::Bytes(n) => n.clamp(1 << 10, 64 << 20),
+        };
+        let config = Config {
+            format: FORMAT,
+            suite: 1,
+            features: Vec::new(),
+            repository: bundle.repository,
+            created: crate::time::text(world.clock.now()),
+            root: hex(&root.public()),
+            recipients: vec![recipient],
+            chunker: Cuts::DEFAULT,
+            pack_bytes,
+            generation: 1,
+        };
+        put_masters(store, &bundle, &config)?;
+        if let Some(passphrase) = passphrase {
+            put_owner(store, world, &bundle, passphrase)?;
+        }
+        let mut trust = Trust::new(config.repository, bundle.root_public);
+        put_certificate(store, world, &mut trust, &root, &bundle)?;
+        let first = Head { v: 1, time: config.created.clone(), height: 1, ..Head::default() };
+        head::commit(store, &trust, &root, &first)?;
+        let recovery = Key::new(Shelf::Root, "RECOVERY.txt").expect("a good name");
+        store.put_new(&recovery, RECOVERY.as_bytes())?;
+        let object = config_object(&config, &root);
+        // From here on it is a repository.
+        store.put_new(&config_key(), &object)?;
+        store.put_new(&keys_key("config", &object), &object)?;
+        let keyring = Keyring { bundle: bundle.clone() };
+        let repository =
+            Repository { store: store.clone(), world: world.clone(), config, trust, keyring, warnings: Vec::new() };
+        Ok((repository, bundle))
+    }
+
+    /// Opens a repository.
+    ///
+    /// # Errors
+    /// `NoRepository`; `LaterFormat`; `WrongKey`; `Damaged` when what is needed to open it is gone.
+    pub fn open(store: &Store, world: &World, credential: &Credential) -> Result<Repository> {
+        let mut warnings = Vec::new();
+        let config = read_config(store, &mut warnings)?;
+        let root: [u8; 32] = unhex(&config.root).ok_or_else(|| RepoError::damaged(CONFIG_NAME, "has no root key"))?;
+        let bundle = unlock(store, &config, credential, &mut warnings)?;
+        if bundle.repository != config.repository || bundle.root_public != root {
+            return Err(RepoError::WrongKey(format!("{} (the key belongs to another repository)", store.address())));
+        }
+        let mut trust = Trust::new(config.repository, root);
+        for listed in store.list_prefix(Shelf::Keys, "cert-")? {
+            let enrolled = get_key_object(store, &listed.key).and_then(|object| trust.enrol(&object));
+            match enrolled {
+                Err(e) if e.is_damage() => warnings.push(format!("certificate {}: {e}", listed.key)),
+                other => other?,
+            }
+        }
+        let keyring = Keyring { bundle };
+        Ok(Repository { store: store.clone(), world: world.clone(), config, trust, keyring, warnings })
+    }
+
+    /// Its id.
+    pub fn id(&self) -> RepositoryId {
+        self.config.repository
+    }
+
+    /// When it was made, RFC 3339.
+    pub fn created(&self) -> &str {
+        &self.config.created
+    }
+
+    /// Where it is.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The world it was opened in.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// What the key at hand can do.
+    pub fn keyring(&self) -> &Keyring {
+        &self.keyring
+    }
+
+    /// Who was enrolled.
+    pub fn certificates(&self) -> Vec<Certificate> {
+        self.trust.certificates().cloned().collect()
+    }
+
+    pub(crate) fn state(&self) -> Result<State> {
+        State::load(&self.store, &self.trust)
+    }
+
+    pub(crate) fn keep_key(&self, domain: DomainId) -> Option<Secret> {
+        self.keyring.domain(domain).map(|keys| keys.keep_key)
+    }
+
+    /// The live snapshots that the key at hand can see, in the order of commits.
+    ///
+    /// # Errors
+    /// `LostHistory`, `Damaged`; whatever the store returns.
+    pub fn snapshots(&self) -> Result<Vec<Snapshot>> {
+        self.state()?.snapshots(&self.trust, &self.keyring)
+    }
+
+    /// The tips of the DAG of heads: what a client remembers to notice a rollback.
+    ///
+    /// # Errors
+    /// As [`Repository::snapshots`].
+    pub fn tips(&self) -> Result<Vec<HeadId>> {
+        Ok(self.state()?.tips.into_iter().collect())
+    }
+
+    /// Checks that the history still contains the heads in `seen`, and returns the tips now.
+    ///
+    /// # Errors
+    /// `LostHistory` when one is gone: lost, hidden or rolled back.
+    pub fn check_history(&self, seen: &[HeadId]) -> Result<Vec<HeadId>> {
+        let state = self.state()?;
+        if let Some(lost) = seen.iter().find(|head| !state.heads.contains(head) && !state.covered.contains(head)) {
+            return Err(RepoError::LostHistory(format!("head {lost}, which was seen here before, is gone")));
+        }
+        Ok(state.tips.into_iter().collect())
+    }
+
+    /// Enrols somebody: returns the bundle with their keys, which is stored nowhere.
+    ///
+    /// # Errors
+    /// `NotAuthorised` without root.
+    pub fn enrol(&mut self, role: Role, label: &str, domain: Option<DomainId>) -> Result<Bundle> {
+        let root = self.keyring.root()?;
+        let bundle = self.keyring.bundle.enrol(&self.world, role, label, domain)?;
+        put_certificate(&self.store, &self.world, &mut self.trust, &root, &bundle)?;
+        Ok(bundle)
+    }
+
+    /// Adds a passphrase that does everything the key at hand does.
+    ///
+    /// # Errors
+    /// `NotAuthorised` unless the key at hand is an owner's.
+    pub fn add_passphrase(&mut self, passphrase: &Zeroizing<String>, label: &str) -> Result<String> {
+        let root = self.keyring.root()?;
+        let mut bundle = self.keyring.bundle.clone();
+        if bundle.role != Role::Owner {
+            return Err(RepoError::NotAuthorised { needed: "owner", held: bundle.role.name().into() });
+        }
+        label.clone_into(&mut bundle.label);
+        bundle.sign_seed = Some(Secret(self.world.random()));
+        put_certificate(&self.store, &self.world, &mut self.trust, &root, &bundle)?;
+        put_owner(&self.store, &self.world, &bundle, passphrase)
+    }
+
+    /// The names of the passphrases, as `key list` shows them.
+    ///
+    /// # Errors
+    /// Whatever the store returns.
+    pub fn passphrases(&self) -> Result<Vec<String>> {
+        Ok(owners(&self.store)?.into_keys().collect())
+    }
+
+    /// Removes a passphrase by name. Data that its holder could read stays readable to whoever kept a copy of the key.
+    ///
+    /// # Errors
+    /// `NotAuthorised` unless root; `Limit` when it is the last; `NoSnapshot`-like `BadKey` when there is none of that
+    /// name.
+    pub fn remove_passphrase(&self, name: &str) -> Result<()> {
+        self.keyring.root()?;
+        let mut owners = owners(&self.store)?;
+        let objects = owners.remove(name).ok_or_else(|| RepoError::BadKey(format!("there is no passphrase {name:?}")))?;
+        if owners.is_empty() {
+            return Err(RepoError::Limit("this is the last passphrase: without it nobody could open the repository".into()));
+        }
+        let reaper = Reaper::of(&self.store);
+        objects.iter().try_for_each(|key| reaper.delete(key).map(drop))?;
+        Ok(())
+    }
+
+    /// The recovery identity and the recipients: what the printed kit needs.
+    ///
+    /// # Errors
+    /// `NotAuthorised` without a reader's key.
+    pub fn identity(&self) -> Result<Zeroizing<String>> {
+        use age::secrecy::ExposeSecret;
+        Ok(Zeroizing::new(self.keyring.opening()?.to_string().expose_secret().to_owned()))
+    }
+
+    /// Writes again what can be rebuilt of the objects that open the repository: `backstay.json`, its copy, certificates.
+    /// Returns the names of the objects that were written.
+    pub(crate) fn mend_keys(&self) -> Result<Vec<String>> {
+        let Ok(root) = self.keyring.root() else { return Ok(Vec::new()) };
+        let object = config_object(&self.config, &root);
+        let mut written = Vec::new();
+        let reaper = Reaper::of(&self.store);
+        let mut warnings = Vec::new();
+        let bad = read_config_at(&self.store, &config_key()).is_err();
+        if bad {
+            reaper.delete(&config_key())?;
+            self.store.put_new(&config_key(), &object)?;
+            written.push(CONFIG_NAME.to_owned());
+        }
+        let copy = keys_key("config", &object);
+        if self.store.get_checked(&copy).is_err() {
+            reaper.delete(&copy)?;
+            self.store.put_new(&copy, &object)?;
+            written.push(copy.path());
+        }
+        for listed in self.store.list(Shelf::Keys)? {
+            if self.store.get_checked(&listed.key).is_err_and(|e| e.kind == Kind::Corrupt) {
+                warnings.push(listed.key.path());
+                let twin = twin_of(&self.store, &listed.key)?;
+                if let Some(body) = twin {
+                    reaper.delete(&listed.key)?;
+                    let label = listed.key.name().split('.').next().unwrap_or_default();
+                    self.store.put_new(&keys_key(label, &body), &body)?;
+                    written.push(listed.key.path());
+                }
+            }
+        }
+        Ok(written)
+    }
+}
+
+/// The body of the other copy of a key object, when that is sound.
+fn twin_of(store: &Store, key: &Key) -> Result<Option<Vec<u8>>> {
+    let label = key.name().split('.').next().unwrap_or_default();
+    let other = match label.strip_suffix("-a") {
+        Some(stem) => format!("{stem}-b."),
+        None => match label.strip_suffix("-b") {
+            Some(stem) => format!("{stem}-a."),
+            None => return Ok(None),
+        },
+    };
+    for listed in store.list_prefix(Shelf::Keys, &other)? {
+        if let Ok(body) = store.get_checked(&listed.key) {
+            return Ok(Some(body));
+        }
+    }
+    Ok(None)
+}
+
+fn config_object(config: &Config, root: &Signing) -> Vec<u8> {
+    let line = serde_json::to_string(config).expect("a configuration is plain data");
+    let signature = hex(&root.sign(&[CONFIG_CONTEXT, line.as_bytes()]));
+    let signature = serde_json::to_string(&ConfigSignature { signature }).expect("plain data");
+    format!("{line}\n{signature}\n").into_bytes()
+}
+
+fn read_config(store: &Store, warnings: &mut Vec<String>) -> Result<Config> {
+    let first = read_config_at(store, &config_key());
+    let why = match first {
+        Ok(config) => return Ok(config),
+        Err(e @ (RepoError::LaterFormat { .. } | RepoError::NoRepository(_))) => e,
+        Err(RepoError::Store(e)) if !matches!(e.kind, Kind::Absent | Kind::Corrupt) => return Err(e.into()),
+        Err(e) => e,
+    };
+    if matches!(why, RepoError::LaterFormat { .. }) {
+        return Err(why);
+    }
+    let mut best: Option<Config> = None;
+    for listed in store.list_prefix(Shelf::Keys, "config.")? {
+        if let Ok(config) = store.get_checked(&listed.key).map_err(RepoError::from).and_then(|b| parse_config(store, &b)) {
+            best = best.filter(|best| best.generation >= config.generation).or(Some(config));
+        }
+    }
+    match best {
+        Some(config) => {
+            warnings.push(format!("{why}; its copy under keys/ is used: run `backstay verify --repair`"));
+            Ok(config)
+        }
+        None => Err(why),
+    }
+}
+
+fn read_config_at(store: &Store, key: &Key) -> Result<Config> {
+    let absent = |e: &StoreError| e.is_absent();
+    match store.size(key) {
+        Ok(Some(size)) if size <= CONFIG_BYTES_MAX => {}
+        Ok(Some(_)) => return Err(RepoError::damaged(CONFIG_NAME, "is too large")),
+        Ok(None) => return Err(RepoError::NoRepository(store.address())),
+        Err(e) if absent(&e) => return Err(RepoError::NoRepository(store.address())),
+        Err(e) => return Err(e.into()),
+    }
+    parse_config(store, &store.get(key, Span::Whole)?)
+}
+
+fn parse_config(store: &Store, object: &[u8]) -> Result<Config> {
+    #[derive(Deserialize)]
+    struct Version {
+        format: u32,
+        #[serde(default)]
+        features: Vec<String>,
+    }
+    let bad = |why: &str| RepoError::damaged(CONFIG_NAME, why);
+    let text = std::str::from_utf8(object).map_err(|_| bad("is not text"))?;
+    let (line, rest) = text.split_once('\n').ok_or_else(|| bad("ends too early"))?;
+    let version: Version = serde_json::from_str(line).map_err(|_| bad("cannot be read"))?;
+    let later = |what| RepoError::LaterFormat { place: store.address(), what };
+    if version.format > FORMAT {
+        return Err(later(format!("format {}", version.format)));
+    }
+    if let Some(feature) = version.features.first() {
+        return Err(later(format!("the feature {feature:?}")));
+    }
+    let config: Config = serde_json::from_str(line).map_err(|_| bad("cannot be read"))?;
+    let signature: ConfigSignature = serde_json::from_str(rest.trim_end()).map_err(|_| bad("has no signature"))?;
+    let root: [u8; 32] = unhex(&config.root).ok_or_else(|| bad("has no root key"))?;
+    let signature: [u8; 64] = unhex(&signature.signature).ok_or_else(|| bad("has no signature"))?;
+    let text_end = rest.strip_suffix('\n').is_some_and(|last| !last.contains('\n'));
+    if !is_signed(&root, &[CONFIG_CONTEXT, line.as_bytes()], &signature) || !text_end {
+        return Err(bad("has a bad signature"));
+    }
+    let sound = config.format == 1 && config.suite == 1 && config.chunker.are_sound();
+    if !sound || !(1 << 10..=64 << 20).contains(&config.pack_bytes) {
+        return Err(bad("has impossible parameters"));
+    }
+    Ok(config)
+}
+
+fn get_key_object(store: &Store, key: &Key) -> Result<Vec<u8>> {
+    match store.size(key)? {
+        Some(size) if size <= KEY_BYTES_MAX => Ok(store.get_checked(key)?),
+        Some(_) => Err(RepoError::damaged(key.path(), "is too large")),
+        None => Err(RepoError::damaged(key.path(), "is gone")),
+    }
+}
+
+/// The passphrases' objects, by name: `owner-…` and its copies.
+fn owners(store: &Store) -> Result<BTreeMap<String, Vec<Key>>> {
+    let mut owners: BTreeMap<String, Vec<Key>> = BTreeMap::new();
+    for listed in store.list_prefix(Shelf::Keys, "owner-")? {
+        let label = listed.key.name().split('.').next().unwrap_or_default();
+        let name = label.trim_end_matches("-a").trim_end_matches("-b").to_owned();
+        owners.entry(name).or_default().push(listed.key);
+    }
+    Ok(owners)
+}
+
+fn unlock(store: &Store, config: &Config, credential: &Credential, warnings: &mut Vec<String>) -> Result<Bundle> {
+    let wrong = || RepoError::WrongKey(store.address());
+    match credential {
+        Credential::Bundle(bundle) => Ok((**bundle).clone()),
+        Credential::Identity(identity) => {
+            let recipient = identity.to_public().to_string();
+            if !config.recipients.contains(&recipient) {
+                return Err(wrong());
+            }
+            let mut last = RepoError::damaged("keys/masters", "is gone");
+            for listed in store.list_prefix(Shelf::Keys, "masters-")? {
+                let opened = get_key_object(store, &listed.key).and_then(|object| {
+                    let plain = age_unwrap(identity, &object).map(Zeroizing::new).ok_or_else(wrong)?;
+                    let masters: Option<Masters> = serde_json::from_slice(&plain).ok();
+                    let reader = masters.and_then(|masters| masters.reader(identity));
+                    reader.ok_or_else(|| RepoError::damaged(listed.key.path(), "cannot be read"))
+                });
+                match opened {
+                    Ok(bundle) => return Ok(bundle),
+                    Err(e) => {
+                        warnings.push(format!("{}: {e}", listed.key));
+                        last = e;
+                    }
+                }
+            }
+            Err(last)
+        }
+        Credential::Passphrase(passphrase) => {
+            let owners = owners(store)?;
+            if owners.is_empty() {
+                let why = "are gone, or there never was a passphrase: use a key file or the recovery identity";
+                return Err(RepoError::damaged("keys/owner-… (the keys that passphrases open)", why));
+            }
+            let mut readable = false;
+            for keys in owners.values() {
+                for key in keys {
+                    let object = match get_key_object(store, key) {
+                        Ok(object) => object,
+                        Err(e) if e.is_damage() => {
+                            warnings.push(format!("{key}: {e}; the other copy is used"));
+                            continue;
+                        }
+                        Err(e) => return Err(e),
+                    };
+                    readable = true;
+                    if let Some(plain) = age_open_passphrase(passphrase, &object).map(Zeroizing::new) {
+                        let text = std::str::from_utf8(&plain).map_err(|_| RepoError::damaged(key.path(), "is not text"))?;
+                        return Bundle::from_json(text);
+                    }
+                    // Both copies hold the same under the same passphrase: trying the second costs time for nothing.
+                    break;
+                }
+            }
+            match readable {
+                true => Err(wrong()),
+                false => Err(RepoError::damaged("keys/owner-… (the keys that passphrases open)", "are damaged, every copy")),
+            }
+        }
+    }
+}
+
+fn put_owner(store: &Store, world: &World, bundle: &Bundle, passphrase: &str) -> Result<String> {
+    let name = format!("owner-{}", hex(&world.random::<4>()));
+    for copy in ["a", "b"] {
+        let object = age_passphrase(passphrase, bundle.to_json().as_bytes())?;
+        store.put_new(&keys_key(&format!("{name}-{copy}"), &object), &object)?;
+    }
+    Ok(name)
+}
+
+fn put_masters(store: &Store, bundle: &Bundle, config: &Config) -> Result<()> {
+    let masters = Masters::of(bundle).ok_or(RepoError::NotAuthorised { needed: "root", held: bundle.role.name().into() })?;
+    let plain = Zeroizing::new(serde_json::to_vec(&masters).expect("plain data"));
+    for copy in ["a", "b"] {
+        let object = age_wrap(&config.recipients, &plain)?;
+        store.put_new(&keys_key(&format!("masters-{copy}"), &object), &object)?;
+    }
+    Ok(())
+}
+
+fn put_certificate(store: &Store, world: &World, trust: &mut Trust, root: &Signing, bundle: &Bundle) -> Result<()> {
+    let Some(signing) = bundle.sign_seed.as_ref().map(Signing::from_seed) else { return Ok(()) };
+    let roles: &[&str] = match bundle.role {
+        Role::Owner => &["writer", "keeper", "reader"],
+        Role::Writer => &["writer"],
+        Role::Keeper => &["keeper"],
+        Role::Reader => &["reader"],
+        Role::Root => &[],
+    };
+    let domain = bundle.domain.filter(|_| bundle.role == Role::Writer);
+    let created = crate::time::text(world.clock.now());
+    let certificate = Certificate::new(&signing, roles, domain, &bundle.label, created);
+    let object = envelope::close(Seal::Certificate, bundle.repository, root, &certificate)?;
+    for copy in ["a", "b"] {
+        store.put_new(&keys_key(&format!("cert-{}-{copy}", signing.id()), &object), &object)?;
+    }
+    trust.enrol(&object)
+}

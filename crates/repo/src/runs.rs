@@ -1,0 +1,68 @@
+//! Runs: the random data key that each capture draws, wrapped to the recovery recipients (`docs/format.md` §5).
+
+use crate::crypt::Secret;
+use crate::error::{RepoError, Result};
+use crate::format::Cursor;
+use crate::id::{RepositoryId, RunId};
+use crate::keys::{age_unwrap, age_wrap};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use store::{Key, Listed, Shelf, Store, World};
+use zeroize::Zeroizing;
+
+/// A new run: its id, data key, and stored wrapped key.
+pub(crate) fn start(store: &Store, world: &World, repository: RepositoryId, recipients: &[String]) -> Result<(RunId, Secret)> {
+    let run = RunId(world.random());
+    let key = Secret(world.random());
+    let plain = Zeroizing::new([&b"BSRN"[..], &1u32.to_le_bytes(), &repository.0, &run.0, &key.0].concat());
+    let object = age_wrap(recipients, &plain)?;
+    let name = format!("{run}.{}", blake3::hash(&object).to_hex());
+    store.put_new(&Key::new(Shelf::Runs, name).expect("hex is a good name"), &object)?;
+    Ok((run, key))
+}
+
+/// Which run a `runs/` object belongs to.
+pub(crate) fn run_of(key: &Key) -> Option<RunId> {
+    RunId::parse(key.name().split('.').next()?)
+}
+
+/// The data keys that an identity opens, each opened once.
+pub(crate) struct Runs {
+    store: Store,
+    repository: RepositoryId,
+    identity: age::x25519::Identity,
+    known: Mutex<BTreeMap<RunId, Secret>>,
+}
+
+impl Runs {
+    pub(crate) fn new(store: &Store, repository: RepositoryId, identity: &age::x25519::Identity) -> Self {
+        Runs { store: store.clone(), repository, identity: identity.clone(), known: Mutex::default() }
+    }
+
+    /// The data key of `run`.
+    ///
+    /// # Errors
+    /// `Damaged` when its object is gone, damaged, or wrapped to somebody else.
+    pub(crate) fn key(&self, run: RunId) -> Result<Secret> {
+        if let Some(key) = self.known.lock().expect("no holder panics").get(&run) {
+            return Ok(key.clone());
+        }
+        let mut why = "is gone: what it encrypts cannot be read any more";
+        for Listed { key: name, .. } in self.store.list_prefix(Shelf::Runs, &run.to_string())? {
+            why = "cannot be opened with this key, or is damaged";
+            let Ok(object) = self.store.get_checked(&name) else { continue };
+            let Some(plain) = age_unwrap(&self.identity, &object).map(Zeroizing::new) else { continue };
+            let mut cursor = Cursor::new("a run's key", &plain);
+            let sound = cursor.array::<4>()? == *b"BSRN"
+                && cursor.u32()? == 1
+                && RepositoryId(cursor.array()?) == self.repository
+                && RunId(cursor.array()?) == run;
+            if sound {
+                let key = Secret(cursor.array()?);
+                self.known.lock().expect("no holder panics").insert(run, key.clone());
+                return Ok(key);
+            }
+        }
+        Err(RepoError::damaged(format!("runs/{run}"), why))
+    }
+}

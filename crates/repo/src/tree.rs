@@ -1,0 +1,404 @@
+//! The sorted stream of entries and the directory over it (`docs/format.md` §8.1): one path among millions is found by
+//! reading a few chunks.
+
+use crate::crypt::Secret;
+use crate::entry::{self, Entry, KEY_BYTES_MAX, Node};
+use crate::error::{RepoError, Result};
+use crate::format::{Cursor, put_sized, put_varint};
+use crate::id::ChunkId;
+use crate::list::{Emit, Fetch};
+use serde::{Deserialize, Serialize};
+
+const LEAF_MIN: usize = 64;
+const LEAF_MAX: usize = 2048;
+const LEAF_BYTES_MAX: usize = 128 << 10;
+const NODE_MIN: usize = 16;
+const NODE_MAX: usize = 512;
+const LEVEL_MAX: u8 = 16;
+
+/// The entries of a snapshot, by their root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Tree {
+    pub(crate) root: Option<ChunkId>,
+    pub(crate) count: u64,
+    pub(crate) bytes: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Child {
+    first: Vec<u8>,
+    id: ChunkId,
+    ids: u64,
+    entries: u64,
+    bytes: u64,
+}
+
+/// Builds the stream, entry by entry; memory does not grow with it.
+pub(crate) struct TreeBuilder {
+    id_key: Secret,
+    leaf: Vec<u8>,
+    leaf_entries: usize,
+    first: Vec<u8>,
+    last: Option<Vec<u8>>,
+    ids: u64,
+    bytes: u64,
+    levels: Vec<Vec<Child>>,
+    total: (u64, u64),
+}
+
+impl TreeBuilder {
+    pub(crate) fn new(id_key: Secret) -> Self {
+        TreeBuilder {
+            id_key,
+            leaf: vec![0, 1],
+            leaf_entries: 0,
+            first: Vec::new(),
+            last: None,
+            ids: 0,
+            bytes: 0,
+            levels: Vec::new(),
+            total: (0, 0),
+        }
+    }
+
+    /// Adds an entry; keys must ascend.
+    pub(crate) fn push(&mut self, entry: &Entry, emit: Emit<'_>) -> Result<()> {
+        if self.last.as_ref().is_some_and(|last| *last >= entry.key) {
+            return Err(RepoError::Limit(format!(
+                "entries out of order: {} came after {}",
+                entry::percent_path(&entry::path_of_key(&entry.key)),
+                entry::percent_path(&entry::path_of_key(self.last.as_deref().unwrap_or_default()))
+            )));
+        }
+        if entry.key.len() > KEY_BYTES_MAX {
+            return Err(RepoError::Limit("a path of more than 1 MiB".into()));
+        }
+        let previous = if self.leaf_entries == 0 { &[][..] } else { self.last.as_deref().unwrap_or_default() };
+        entry::encode(&mut self.leaf, entry, previous);
+        if self.leaf_entries == 0 {
+            self.first.clone_from(&entry.key);
+        }
+        self.leaf_entries += 1;
+        if let Node::File(file) = &entry.node {
+            self.ids += file.chunks;
+            self.bytes = self.bytes.saturating_add(file.size);
+        }
+        self.last = Some(entry.key.clone());
+        let cut = self.leaf_entries >= LEAF_MIN && blake3::hash(&entry.key).as_bytes()[0] == 0;
+        if cut || self.leaf_entries >= LEAF_MAX || self.leaf.len() >= LEAF_BYTES_MAX {
+            self.flush_leaf(emit)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn finish(mut self, emit: Emit<'_>) -> Result<Tree> {
+        if self.leaf_entries > 0 {
+            self.flush_leaf(emit)?;
+        }
+        let mut level = 0;
+        let root = loop {
+            let Some(children) = self.levels.get_mut(level) else { break None };
+            let children = std::mem::take(children);
+            let top = self.levels[level + 1..].iter().all(Vec::is_empty);
+            match children.as_slice() {
+                [only] if top => break Some(only.id),
+                [] => {}
+                _ => self.flush_node(level, children, emit)?,
+            }
+            level += 1;
+        };
+        Ok(Tree { root, count: self.total.0, bytes: self.total.1 })
+    }
+
+    fn flush_leaf(&mut self, emit: Emit<'_>) -> Result<()> {
+        let bytes = std::mem::replace(&mut self.leaf, vec![0, 1]);
+        let id = self.emit(bytes, emit)?;
+        let child = Child {
+            first: std::mem::take(&mut self.first),
+            id,
+            ids: std::mem::take(&mut self.ids),
+            entries: std::mem::take(&mut self.leaf_entries) as u64,
+            bytes: std::mem::take(&mut self.bytes),
+        };
+        self.total = (self.total.0 + child.entries, self.total.1.saturating_add(child.bytes));
+        self.push_child(0, child, emit)
+    }
+
+    fn push_child(&mut self, level: usize, child: Child, emit: Emit<'_>) -> Result<()> {
+        if self.levels.len() <= level {
+            self.levels.push(Vec::new());
+        }
+        let cut = child.id.0[31] < 4;
+        let children = &mut self.levels[level];
+        children.push(child);
+        if (children.len() >= NODE_MIN && cut) || children.len() >= NODE_MAX {
+            let children = std::mem::take(children);
+            self.flush_node(level, children, emit)?;
+        }
+        Ok(())
+    }
+
+    fn flush_node(&mut self, level: usize, children: Vec<Child>, emit: Emit<'_>) -> Result<()> {
+        let mut bytes = vec![u8::try_from(level + 1).expect("few levels"), 1];
+        for child in &children {
+            put_sized(&mut bytes, &child.first);
+            bytes.extend_from_slice(&child.id.0);
+            put_varint(&mut bytes, child.ids);
+            put_varint(&mut bytes, child.entries);
+            put_varint(&mut bytes, child.bytes);
+        }
+        let id = self.emit(bytes, emit)?;
+        let mut whole = Child { first: Vec::new(), id, ids: 0, entries: 0, bytes: 0 };
+        for child in &children {
+            whole.ids += child.ids;
+            whole.entries += child.entries;
+            whole.bytes = whole.bytes.saturating_add(child.bytes);
+        }
+        whole.first = children.into_iter().next().map(|child| child.first).unwrap_or_default();
+        self.push_child(level + 1, whole, emit)
+    }
+
+    fn emit(&self, bytes: Vec<u8>, emit: Emit<'_>) -> Result<ChunkId> {
+        let id = ChunkId(*blake3::keyed_hash(&self.id_key.0, &bytes).as_bytes());
+        emit(id, bytes)?;
+        Ok(id)
+    }
+}
+
+/// An entry and where its content begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Located {
+    /// The entry.
+    pub entry: Entry,
+    /// Position of its first chunk in the snapshot's content list.
+    pub first: u64,
+}
+
+enum Frame {
+    /// Children of a directory node, with their level and the position of their first id; nearest last.
+    Nodes(Vec<(Child, u8, u64)>),
+    Leaf(std::vec::IntoIter<Located>),
+}
+
+/// Walks the entries at or under one key, in order.
+pub struct Walk<'a> {
+    fetch: Box<dyn Fn(&ChunkId) -> Result<std::sync::Arc<Vec<u8>>> + 'a>,
+    within: Vec<u8>,
+    stack: Vec<Frame>,
+    root: Option<(ChunkId, Option<u8>)>,
+    failed: bool,
+}
+
+impl<'a> Walk<'a> {
+    pub(crate) fn new(
+        tree: &Tree,
+        within: &[u8],
+        fetch: Box<dyn Fn(&ChunkId) -> Result<std::sync::Arc<Vec<u8>>> + 'a>,
+    ) -> Walk<'a> {
+        let root = tree.root.map(|root| (root, None));
+        Walk { fetch, within: within.to_vec(), stack: Vec::new(), root, failed: false }
+    }
+
+    fn enter(&mut self, id: &ChunkId, level: Option<u8>, first: u64) -> Result<()> {
+        let bytes = (self.fetch)(id)?;
+        let mut cursor = Cursor::new("a chunk of entries", &bytes);
+        let [found, version] = cursor.array()?;
+        if version != 1 || found > LEVEL_MAX || level.is_some_and(|level| level != found) {
+            return Err(cursor.bad("is on the wrong level, or of a version that this program does not know"));
+        }
+        if found == 0 {
+            let mut entries = Vec::new();
+            let mut at = first;
+            let mut previous: Option<Vec<u8>> = None;
+            while !cursor.is_empty() {
+                let entry = entry::decode(&mut cursor, previous.as_deref())?;
+                previous = Some(entry.key.clone());
+                let start = at;
+                if let Node::File(file) = &entry.node {
+                    at = at.checked_add(file.chunks).ok_or_else(|| cursor.bad("counts too many chunks"))?;
+                }
+                if entry::is_within(&entry.key, &self.within) {
+                    entries.push(Located { entry, first: start });
+                }
+            }
+            self.stack.push(Frame::Leaf(entries.into_iter()));
+            return Ok(());
+        }
+        let mut children = Vec::new();
+        let mut at = first;
+        while !cursor.is_empty() {
+            let first = cursor.sized()?.to_vec();
+            let id = ChunkId(cursor.array()?);
+            let child = Child { first, id, ids: cursor.varint()?, entries: cursor.varint()?, bytes: cursor.varint()? };
+            let start = at;
+            at = at.checked_add(child.ids).ok_or_else(|| cursor.bad("counts too many chunks"))?;
+            children.push((child, found - 1, start));
+        }
+        // A child holds keys from its first up to the next child's first.
+        let mut wanted = Vec::new();
+        for (i, (child, level, start)) in children.iter().enumerate() {
+            let next = children.get(i + 1).map(|(next, ..)| next.first.as_slice());
+            let after = next.is_some_and(|next| next <= self.within.as_slice());
+            let before = child.first.as_slice() > self.within.as_slice() && !entry::is_within(&child.first, &self.within);
+            if !after && !before {
+                wanted.push((child.clone(), *level, *start));
+            }
+        }
+        wanted.reverse();
+        self.stack.push(Frame::Nodes(wanted));
+        Ok(())
+    }
+
+    fn step(&mut self) -> Result<Option<Located>> {
+        if let Some((root, level)) = self.root.take() {
+            self.enter(&root, level, 0)?;
+        }
+        loop {
+            match self.stack.last_mut() {
+                None => return Ok(None),
+                Some(Frame::Leaf(entries)) => match entries.next() {
+                    Some(located) => return Ok(Some(located)),
+                    None => {
+                        self.stack.pop();
+                    }
+                },
+                Some(Frame::Nodes(children)) => match children.pop() {
+                    Some((child, level, start)) => self.enter(&child.id, Some(level), start)?,
+                    None => {
+                        self.stack.pop();
+                    }
+                },
+            }
+        }
+    }
+}
+
+impl Iterator for Walk<'_> {
+    type Item = Result<Located>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        let next = self.step().transpose();
+        self.failed = matches!(next, Some(Err(_)));
+        next
+    }
+}
+
+/// All ids of chunks of entries under `tree`, children after their parents.
+pub(crate) fn chunk_ids(tree: &Tree, fetch: Fetch<'_>) -> Result<Vec<ChunkId>> {
+    let mut out = Vec::new();
+    let mut stack: Vec<ChunkId> = tree.root.into_iter().collect();
+    while let Some(id) = stack.pop() {
+        out.push(id);
+        let bytes = fetch(&id)?;
+        let mut cursor = Cursor::new("a chunk of entries", &bytes);
+        let [level, _] = cursor.array()?;
+        while level > 0 && !cursor.is_empty() {
+            cursor.sized()?;
+            stack.push(ChunkId(cursor.array()?));
+            for _ in 0..3 {
+                cursor.varint()?;
+            }
+        }
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::FileNode;
+    use std::collections::HashMap;
+    use std::sync::Arc;
+    use store::Timestamp;
+
+    fn file(key: Vec<u8>, chunks: u64) -> Entry {
+        Entry {
+            key,
+            node: Node::File(FileNode { size: 10, chunks, digest: None, extents: None }),
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            mtime: Timestamp::new(1, 2),
+            xattrs: Vec::new(),
+            user: None,
+            group: None,
+            changed: false,
+            sqlite: false,
+        }
+    }
+
+    fn key(n: u32) -> Vec<u8> {
+        format!("dir{:03}\0file{:05}", n / 100, n).into_bytes()
+    }
+
+    fn build(numbers: impl Iterator<Item = u32>, chunks: &mut HashMap<ChunkId, Arc<Vec<u8>>>) -> (Tree, usize) {
+        let mut new = 0;
+        let mut emit = |id: ChunkId, bytes: Vec<u8>| {
+            new += usize::from(chunks.insert(id, Arc::new(bytes)).is_none());
+            Ok(())
+        };
+        let mut builder = TreeBuilder::new(Secret([1; 32]));
+        for n in numbers {
+            builder.push(&file(key(n), u64::from(n % 3)), &mut emit).expect("pushes");
+        }
+        let tree = builder.finish(&mut emit).expect("finishes");
+        (tree, new)
+    }
+
+    #[test]
+    fn entries_come_back_in_order_with_the_position_of_their_content() {
+        let mut chunks = HashMap::new();
+        let (tree, _) = build(0..50_000, &mut chunks);
+        assert_eq!((tree.count, tree.bytes), (50_000, 500_000));
+        let fetch = |id: &ChunkId| chunks.get(id).cloned().ok_or(RepoError::MissingChunk(*id));
+        let mut first = 0;
+        let mut n = 0;
+        for located in Walk::new(&tree, b"", Box::new(fetch)) {
+            let located = located.expect("walks");
+            assert_eq!((located.entry.key, located.first), (key(n), first));
+            first += u64::from(n % 3);
+            n += 1;
+        }
+        assert_eq!(n, 50_000);
+    }
+
+    #[test]
+    fn one_path_is_found_by_reading_a_few_chunks() {
+        let mut chunks = HashMap::new();
+        let (tree, all) = build(0..50_000, &mut chunks);
+        for (within, expect) in [(key(40_000), 1), (b"dir400".to_vec(), 100), (b"dir4".to_vec(), 0), (b"zzz".to_vec(), 0)] {
+            let reads = std::cell::Cell::new(0);
+            let fetch = |id: &ChunkId| {
+                reads.set(reads.get() + 1);
+                chunks.get(id).cloned().ok_or(RepoError::MissingChunk(*id))
+            };
+            let found: Vec<_> = Walk::new(&tree, &within, Box::new(fetch)).collect::<Result<_>>().expect("walks");
+            assert_eq!(found.len(), expect);
+            assert!(reads.get() < 8, "{} of {all} chunks read", reads.get());
+            if let Some(located) = found.first() {
+                let n: u32 = 40_000;
+                assert_eq!(located.first, (0..n).map(|n| u64::from(n % 3)).sum::<u64>());
+            }
+        }
+    }
+
+    #[test]
+    fn one_changed_entry_makes_few_new_chunks() {
+        let mut chunks = HashMap::new();
+        let (_, all) = build(0..50_000, &mut chunks);
+        let (_, new) = build((0..50_000).filter(|n| *n != 25_000), &mut chunks);
+        assert!(all > 100 && new <= 5, "{all} chunks, {new} new");
+    }
+
+    #[test]
+    fn entries_out_of_order_are_refused() {
+        let mut builder = TreeBuilder::new(Secret([1; 32]));
+        let mut emit = |_, _| Ok(());
+        builder.push(&file(b"b".to_vec(), 0), &mut emit).expect("first");
+        assert!(builder.push(&file(b"b".to_vec(), 0), &mut emit).is_err());
+        assert!(builder.push(&file(b"a".to_vec(), 0), &mut emit).is_err());
+    }
+}
