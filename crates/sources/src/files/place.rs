@@ -112,8 +112,6 @@ pub(super) enum Over {
 
 /// The target of a restore and the directories beneath it.
 pub(super) struct Tree {
-    /// Its address, for messages.
-    pub path: PathBuf,
     /// Who restores.
     pub me: Me,
     /// Whether the target itself was there before.
@@ -183,7 +181,6 @@ impl Tree {
         let me = Me::here();
         let (inode, heirs) = describe(&fd, me, Found::Existing).map_err(refuse)?;
         Ok(Tree {
-            path: path.to_path_buf(),
             me,
             found,
             root: Arc::new(Dir { id: 0, parent: None, name: Vec::new(), inode, heirs }),
@@ -455,7 +452,9 @@ pub(super) fn remove_all(dir: impl AsFd, name: &[u8]) -> io::Result<u64> {
     // A stack of our own, not the thread's: directories may be nested deeper than that.
     let mut stack = vec![open(dir.as_fd(), name)?];
     let mut removed = 0;
-    while let Some(level) = stack.last_mut() {
+    loop {
+        let depth = stack.len();
+        let Some(level) = stack.last_mut() else { break };
         if let Some((name, kind)) = level.names.pop() {
             let is_dir = match kind {
                 FileType::Directory => true,
@@ -466,7 +465,7 @@ pub(super) fn remove_all(dir: impl AsFd, name: &[u8]) -> io::Result<u64> {
             if !is_dir {
                 remove(&level.fd, &name)?;
                 removed += 1;
-            } else if stack.len() < DEPTH_MAX {
+            } else if depth < DEPTH_MAX {
                 let next = open(level.fd.as_fd(), &name)?;
                 stack.push(next);
             } else {

@@ -415,7 +415,9 @@ impl Tally {
             skipped_count: lists.skipped_count,
             problems: lists.problems.clone(),
             problem_count: lists.problem_count,
-            notes: notes.map(|(what, (count, first))| Note { what: what.clone(), count: *count, first: first.clone() }).collect(),
+            notes: notes
+                .map(|(what, (count, first))| Note { what: what.clone(), count: *count, first: first.clone() })
+                .collect(),
         }
     }
 }
