@@ -1,0 +1,22 @@
+//! The verbs, one file each: options in, a request to `ops`, a report rendered.
+
+pub mod backup;
+pub mod completions;
+pub mod copy;
+pub mod demo;
+pub mod diff;
+pub mod dump;
+pub mod find;
+pub mod forget;
+pub mod help;
+pub mod init;
+pub mod key;
+pub mod ls;
+pub mod man;
+pub mod prune;
+pub mod restore;
+pub mod snapshots;
+pub mod stats;
+pub mod tag;
+pub mod verify;
+pub mod version;

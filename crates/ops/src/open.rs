@@ -1,0 +1,313 @@
+//! Opening a repository: where it is, what opens it, and whether it is the one that was seen before.
+//!
+//! What it is for: [`Locator`], [`KeyFrom`], [`open`].
+//! What it may not know: terminals; a prompt is a function it is handed.
+//! Where data comes from and goes: addresses and key sources from the command line; an open [`Repository`] to a verb.
+
+use crate::ctx::Ctx;
+use crate::failure::{Exit, Failure};
+use repo::{Credential, HeadId, RepoError, Repository};
+use serde::{Deserialize, Serialize};
+use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use store::{Kind, LocalStore, NetworkPolicy, Store};
+use zeroize::Zeroizing;
+
+const KEY_BYTES_MAX: u64 = 64 << 10;
+
+/// Where a repository is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Locator {
+    /// In a directory.
+    Local(PathBuf),
+}
+
+impl Locator {
+    /// The place that a path or an address names.
+    ///
+    /// # Errors
+    /// `usage` for an address of a kind that this version cannot reach.
+    pub fn parse(text: &str) -> Result<Locator, Failure> {
+        if text.is_empty() {
+            return Err(Failure::usage("the repository's address is empty"));
+        }
+        if let Some(path) = text.strip_prefix("file://") {
+            return match path.starts_with('/') {
+                true => Ok(Locator::Local(path.into())),
+                false => Err(Failure::usage(format!("{text:?} is not an absolute path"))
+                    .help("write file:///srv/repo, with three slashes")),
+            };
+        }
+        let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+        match scheme {
+            Some(scheme @ ("s3" | "azblob" | "gs" | "gcs" | "sftp")) => Err(Failure::new(
+                Exit::Usage,
+                "place-unknown",
+                format!("cannot open {text:?}: this version cannot reach {scheme} yet"),
+            )
+            .help("use a path; a mounted remote file system is one (see init --allow-network-filesystem)")),
+            Some(scheme) if scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b)) => {
+                Err(Failure::new(Exit::Usage, "place-unknown", format!("cannot open {text:?}: unknown kind of place"))
+                    .help("give a path, or file:///path"))
+            }
+            _ => Ok(Locator::Local(text.into())),
+        }
+    }
+
+    /// The store at this place, which must exist.
+    ///
+    /// # Errors
+    /// `no-repository` when there is nothing; whatever the store returns.
+    pub fn store(&self) -> Result<Store, Failure> {
+        let Locator::Local(path) = self;
+        match LocalStore::open(path, NetworkPolicy::Accept) {
+            Ok(local) => Ok(Store::new(Arc::new(local))),
+            Err(e) if e.kind == Kind::Absent => Err(RepoError::NoRepository(path.display().to_string()).into()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// The store at this place, made where there is nothing yet.
+    ///
+    /// # Errors
+    /// Whatever the store returns: a directory that holds something else, a network file system that was not allowed.
+    pub fn create(&self, on_network: NetworkPolicy) -> Result<Store, Failure> {
+        let Locator::Local(path) = self;
+        Ok(Store::new(Arc::new(LocalStore::create(path, on_network)?)))
+    }
+}
+
+/// Where a key or passphrase comes from.
+#[derive(Clone)]
+pub enum KeyFrom {
+    /// It is known already: from the environment.
+    Text(Zeroizing<String>),
+    /// A file.
+    File(PathBuf),
+    /// What a program prints. Started as it is, without a shell.
+    Command(Vec<String>),
+    /// An open file descriptor.
+    Fd(u32),
+    /// A person, by a function that is given the question.
+    Prompt(fn(&str) -> Result<Zeroizing<String>, Failure>),
+}
+
+/// A key as read, with what is worth a warning about where it was.
+pub struct KeyText {
+    /// The text.
+    pub text: Zeroizing<String>,
+    /// One sentence, where something is.
+    pub warning: Option<String>,
+}
+
+impl KeyFrom {
+    /// Reads the key. `question` is what a person is asked.
+    ///
+    /// # Errors
+    /// `key-unreadable` with exit 12 when there is none to be had.
+    pub fn read(&self, question: &str) -> Result<KeyText, Failure> {
+        let mut warning = None;
+        let text = match self {
+            KeyFrom::Text(text) => text.clone(),
+            KeyFrom::Prompt(ask) => ask(question)?,
+            KeyFrom::File(path) => {
+                let mut file =
+                    std::fs::File::open(path).map_err(|e| unreadable(format!("key file {}", path.display()), &e))?;
+                if let Ok(meta) = file.metadata()
+                    && meta.is_file()
+                    && meta.mode() & 0o077 != 0
+                {
+                    let path = path.display();
+                    warning = Some(format!("others may read the key file {path}: chmod 600 {path}"));
+                }
+                read_all(&mut file).map_err(|e| unreadable(format!("key file {}", path.display()), &e))?
+            }
+            KeyFrom::Fd(fd) => {
+                let what = || format!("key from file descriptor {fd}");
+                let file = std::fs::File::open(format!("/proc/self/fd/{fd}"));
+                file.and_then(|mut file| read_all(&mut file)).map_err(|e| unreadable(what(), &e))?
+            }
+            KeyFrom::Command(argv) => printed_by(argv)?,
+        };
+        Ok(KeyText { text, warning })
+    }
+}
+
+fn unreadable(what: String, e: &std::io::Error) -> Failure {
+    Failure::new(Exit::WrongKey, "key-unreadable", format!("cannot read the {what}: {e}"))
+        .help("name the key with --key-file or --key-command, or restore it from the recovery kit")
+}
+
+fn read_all(from: &mut dyn Read) -> std::io::Result<Zeroizing<String>> {
+    // Reserved at once, so that no copy is left behind by growing.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(KEY_BYTES_MAX as usize + 1));
+    from.take(KEY_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > KEY_BYTES_MAX {
+        return Err(std::io::Error::other("it is too large to be a key"));
+    }
+    let text = std::str::from_utf8(&bytes).map_err(|_| std::io::Error::other("it is not text"))?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+fn printed_by(argv: &[String]) -> Result<Zeroizing<String>, Failure> {
+    let Some((program, args)) = argv.split_first() else {
+        return Err(Failure::usage("the key command is empty"));
+    };
+    let what = || format!("key that {program:?} prints");
+    let mut child = Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|e| unreadable(what(), &e))?;
+    let text = match child.stdout.take() {
+        Some(mut stdout) => read_all(&mut stdout),
+        None => Err(std::io::Error::other("it has no output")),
+    };
+    let status = child.wait().map_err(|e| unreadable(what(), &e))?;
+    if !status.success() {
+        return Err(unreadable(what(), &std::io::Error::other(format!("it ended with {status}"))));
+    }
+    text.map_err(|e| unreadable(what(), &e))
+}
+
+/// The words of a command line: separated by blanks, with quotes and backslashes as in a shell, and nothing else of one.
+///
+/// # Errors
+/// `usage` for a quote that is never closed.
+pub fn split_words(line: &str) -> Result<Vec<String>, Failure> {
+    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        match (quote, c) {
+            (None, ' ' | '\t' | '\n') => words.extend(word.take()),
+            (None, '\'' | '"') => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (Some(q), _) if c == q => quote = None,
+            (None | Some('"'), '\\') => word.get_or_insert_default().extend(chars.next()),
+            _ => word.get_or_insert_default().push(c),
+        }
+    }
+    if quote.is_some() {
+        return Err(Failure::usage("a quote in the command is never closed"));
+    }
+    words.extend(word);
+    Ok(words)
+}
+
+/// Opens the repository, and checks that it still has the history that was seen here before.
+///
+/// # Errors
+/// `no-repository`, `wrong-key`, `history-lost`; whatever the repository returns.
+pub fn open(ctx: &Ctx, at: &Locator, key: &KeyFrom) -> Result<Repository, Failure> {
+    let store = at.store()?;
+    if !looks_like_one(&store)? {
+        return Err(RepoError::NoRepository(store.address()).into());
+    }
+    let key = key.read(&format!("key or passphrase of {}: ", store.address()))?;
+    let mut repository = Repository::open(&store, &ctx.world, &Credential::parse(&key.text)?)?;
+    repository.warnings.splice(0..0, key.warning);
+    let memory = memory_of(ctx, &repository);
+    let seen = match recall(&memory) {
+        Ok(seen) => seen,
+        Err(why) => {
+            repository.warnings.push(why);
+            Vec::new()
+        }
+    };
+    match repository.check_history(&seen) {
+        Ok(tips) if tips != seen => repository.warnings.extend(write_memory(&memory, &tips).err()),
+        Err(e @ RepoError::LostHistory(_)) => {
+            return Err(Failure::from(e).help(format!(
+                "find out who changed the repository; if you put an older copy in its place, remove {}",
+                memory.display()
+            )));
+        }
+        // Damage that keeps the heads from being read shows when a verb reads them: `verify` must be able to name it.
+        _ => {}
+    }
+    Ok(repository)
+}
+
+/// Whether anything of a repository is there: asked before a person is asked for a key.
+fn looks_like_one(store: &Store) -> Result<bool, Failure> {
+    let config = store::Key::new(store::Shelf::Root, "backstay.json").expect("a good name");
+    Ok(store.size(&config)?.is_some() || !store.list_prefix(store::Shelf::Keys, "config.")?.is_empty())
+}
+
+/// Remembers the newest heads, so that a later [`open`] notices when they are gone. For verbs that committed something.
+/// Returns one sentence when that was not possible.
+pub fn remember(ctx: &Ctx, repository: &Repository) -> Option<String> {
+    let tips = repository.tips().ok()?;
+    write_memory(&memory_of(ctx, repository), &tips).err()
+}
+
+#[derive(Serialize, Deserialize)]
+struct Memory {
+    v: u32,
+    heads: Vec<HeadId>,
+}
+
+fn memory_of(ctx: &Ctx, repository: &Repository) -> PathBuf {
+    ctx.state_dir.join(format!("{}.json", repository.id()))
+}
+
+fn recall(path: &Path) -> Result<Vec<HeadId>, String> {
+    let bytes = match std::fs::read(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => {
+            other.map_err(|e| format!("cannot tell whether the repository lost history: {}: {e}", path.display()))?
+        }
+    };
+    match serde_json::from_slice::<Memory>(&bytes) {
+        Ok(memory) if memory.v == 1 => Ok(memory.heads),
+        _ => Err(format!("cannot tell whether the repository lost history: {} is damaged", path.display())),
+    }
+}
+
+fn write_memory(path: &Path, heads: &[HeadId]) -> Result<(), String> {
+    let write = || -> std::io::Result<()> {
+        let dir = path.parent().unwrap_or(Path::new("."));
+        std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700).create(dir)?;
+        let temp = dir.join(format!(".{}.tmp", std::process::id()));
+        let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temp)?;
+        serde_json::to_writer(&mut file, &Memory { v: 1, heads: heads.to_vec() })?;
+        file.flush()?;
+        std::fs::rename(&temp, path)
+    };
+    write().map_err(|e| format!("cannot remember the repository's history in {}: {e}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_split_as_in_a_shell_and_nothing_is_expanded() {
+        for (line, expect) in [
+            ("pass show backup", &["pass", "show", "backup"][..]),
+            ("  a 'b c' \"d \\\" e\" f\\ g '' ", &["a", "b c", "d \" e", "f g", ""]),
+            ("echo $HOME;id `id`", &["echo", "$HOME;id", "`id`"]),
+            ("", &[]),
+        ] {
+            assert_eq!(split_words(line).expect("splits"), expect, "{line}");
+        }
+        assert!(split_words("a 'b").is_err());
+    }
+
+    #[test]
+    fn addresses_are_paths_or_refused_with_a_remedy() {
+        let local = |path: &str| Locator::Local(path.into());
+        assert_eq!(Locator::parse("/srv/repo"), Ok(local("/srv/repo")));
+        assert_eq!(Locator::parse("file:///srv/repo"), Ok(local("/srv/repo")));
+        assert_eq!(Locator::parse("a:b"), Ok(local("a:b")));
+        for text in ["s3://h/b", "sftp://u@h/p", "file://x", "nope://x", ""] {
+            assert_eq!(Locator::parse(text).map_err(|f| f.exit), Err(Exit::Usage), "{text}");
+        }
+    }
+}
