@@ -452,7 +452,8 @@ impl Capture<'_> {
         next.adds = vec![crate::b64::encode(record)];
         self.check_not_fenced()?;
         let id = head::commit(store, trust, &self.signing, &next)?;
-        // Who fences looks at the heads afterwards, and we look at the fences: one of us sees the other.
+        // A keeper that gives us up deletes our announcement and then reads the heads; we write the head and then look
+        // for our announcement: one of us sees the other.
         self.check_not_fenced()?;
         let intent = self.intent.take().expect("a run is announced until it ends");
         let announcer = Announcer { store, world, trust, signing: &self.signing };
@@ -464,10 +465,9 @@ impl Capture<'_> {
     }
 
     fn check_not_fenced(&self) -> Result<()> {
-        let Some(intent) = &self.intent else { return Ok(()) };
-        let lists = intent::condemned(&self.repository.store, &self.repository.trust)?;
-        let fenced = lists.iter().any(|(_, list)| list.fenced.contains(&intent.id()));
-        if fenced { Err(RepoError::Fenced) } else { Ok(()) }
+        let Repository { store, world, trust, .. } = self.repository;
+        let announcer = Announcer { store, world, trust, signing: &self.signing };
+        self.intent.as_ref().map_or(Ok(()), |intent| announcer.check(intent))
     }
 }
 

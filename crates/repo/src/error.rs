@@ -66,6 +66,9 @@ pub enum RepoError {
     /// A keeper declared this run dead while it was still at work.
     #[error("this run was fenced by a prune: it was silent for too long")]
     Fenced,
+    /// Somebody else changed the repository at the same time; trying again helps.
+    #[error("{0}")]
+    Busy(String),
     /// Something outside the repository that feeds or takes data failed.
     #[error("{0}")]
     Outside(#[from] std::io::Error),

@@ -89,7 +89,7 @@ pub struct Snapshot {
 }
 
 /// Everything the heads say.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(crate) struct State {
     /// Heads that no other head follows.
     pub(crate) tips: BTreeSet<HeadId>,
@@ -102,6 +102,9 @@ pub(crate) struct State {
     pub(crate) order: BTreeMap<SnapshotId, u64>,
     pub(crate) edits: Vec<(HeadId, Edit)>,
     pub(crate) height: u64,
+    /// Heads that are named and gone, damaged or forged, and what is wrong. What remains can be read; nothing may be
+    /// deleted by it.
+    pub(crate) problems: Vec<(HeadId, RepoError)>,
 }
 
 pub(crate) fn head_key(id: &HeadId) -> Key {
@@ -109,10 +112,10 @@ pub(crate) fn head_key(id: &HeadId) -> Key {
 }
 
 impl State {
-    /// Reads every head.
+    /// Reads every head. Damaged and lost ones are in `problems`.
     ///
     /// # Errors
-    /// `Damaged` when one is damaged or forged; `LostHistory` when one is named and gone.
+    /// Whatever the store returns.
     pub(crate) fn load(store: &Store, trust: &Trust) -> Result<State> {
         // A checkpoint may replace heads between our listing and our reading: then look again.
         for _ in 0..5 {
@@ -130,8 +133,9 @@ impl State {
             wanted.extend(HeadId::parse(listed.key.name()));
         }
         let mut missing = BTreeSet::new();
+        let mut problems: BTreeMap<HeadId, RepoError> = BTreeMap::new();
         while let Some(id) = wanted.pop() {
-            if heads.contains_key(&id) || missing.contains(&id) {
+            if heads.contains_key(&id) || missing.contains(&id) || problems.contains_key(&id) {
                 continue;
             }
             let key = head_key(&id);
@@ -141,41 +145,47 @@ impl State {
                     missing.insert(id);
                     continue;
                 }
-                Err(e) => return Err(e.into()),
+                Err(e) if e.kind == store::Kind::Corrupt => {
+                problems.insert(id, e.into());
+                continue;
+            }
+            Err(e) => return Err(e.into()),
             };
-            let (head, signer): (Head, _) =
-                envelope::open(Seal::Head, trust, &object).map_err(|e| name_damage(e, &key))?;
-            if head.v != 1 || !head.features.is_empty() {
-                return Err(RepoError::damaged(key.path(), "was made by a later version of the program"));
-            }
-            let keeper = trust.is_keeper(signer);
-            if !keeper && !(head.removes.is_empty() && head.covers.is_empty() && head.edits.is_empty()) {
-                return Err(RepoError::damaged(key.path(), format!("is signed by {signer}, who may only add")));
-            }
+            let (head, keeper) = match decode(trust, &key, &object) {
+                Ok(head) => head,
+                Err(e) => {
+                    problems.insert(id, e);
+                    continue;
+                }
+            };
             // A listing may lag: what is named is fetched even when it was not listed.
             wanted.extend(head.parents.iter().copied());
             heads.insert(id, (head, keeper));
         }
         let covered: BTreeSet<HeadId> = heads.values().flat_map(|(head, _)| head.covers.iter().copied()).collect();
-        let lost: Vec<&HeadId> = missing.iter().filter(|id| !covered.contains(id)).collect();
         let named: BTreeSet<HeadId> = heads.values().flat_map(|(head, _)| head.parents.iter().copied()).collect();
-        if let Some(id) = lost.iter().find(|id| named.contains(id)) {
-            return Err(RepoError::LostHistory(format!("head {id} is named by a later head and is gone")));
+        for id in missing.into_iter().filter(|id| !covered.contains(id)) {
+            if !named.contains(&id) {
+                return Ok(None);
+            }
+            problems.insert(id, RepoError::LostHistory(format!("head {id} is named by a later head and is gone")));
         }
-        if !lost.is_empty() {
-            return Ok(None);
+        problems.retain(|id, _| !covered.contains(id));
+        if heads.is_empty() && problems.is_empty() {
+            problems.insert(HeadId::default(), RepoError::LostHistory("there is not one head left".into()));
         }
         let mut state = State {
+            problems: problems.into_iter().collect(),
             tips: heads.keys().filter(|id| !named.contains(id) && !covered.contains(id)).copied().collect(),
             heads: heads.keys().copied().collect(),
             covered,
             ..State::default()
         };
-        state.absorb(trust, &heads)?;
+        state.absorb(trust, &heads);
         Ok(Some(state))
     }
 
-    fn absorb(&mut self, trust: &Trust, heads: &BTreeMap<HeadId, (Head, bool)>) -> Result<()> {
+    fn absorb(&mut self, trust: &Trust, heads: &BTreeMap<HeadId, (Head, bool)>) {
         let heights = heights(heads);
         for (id, (head, _)) in heads {
             let height = heights.get(id).copied().unwrap_or_default();
@@ -183,8 +193,15 @@ impl State {
             self.removed.extend(&head.removes);
             for add in &head.adds {
                 let what = || head_key(id).path();
-                let bytes = b64::decode(add).ok_or_else(|| RepoError::damaged(what(), "holds a snapshot that is not base64"))?;
-                let record = Record::decode(trust, &bytes).map_err(|e| name_damage(e, &head_key(id)))?;
+                let bytes = b64::decode(add).ok_or_else(|| RepoError::damaged(what(), "holds a snapshot that is not base64"));
+                let record = bytes.and_then(|b| Record::decode(trust, &b).map_err(|e| name_damage(e, &head_key(id))));
+                let record = match record {
+                    Ok(record) => record,
+                    Err(e) => {
+                        self.problems.push((*id, e));
+                        continue;
+                    }
+                };
                 let order = head.order.get(&record.id).copied().unwrap_or(height);
                 let known = self.order.entry(record.id).or_insert(order);
                 *known = order.min(*known);
@@ -195,7 +212,17 @@ impl State {
         let removed = &self.removed;
         self.records.retain(|id, _| !removed.contains(id));
         self.edits.retain(|(_, edit)| !removed.contains(&edit.id));
-        Ok(())
+    }
+
+    /// The state, when nothing of the history is damaged or lost.
+    ///
+    /// # Errors
+    /// The first problem.
+    pub(crate) fn whole(mut self) -> Result<State> {
+        match self.problems.is_empty() {
+            true => Ok(self),
+            false => Err(self.problems.swap_remove(0).1),
+        }
     }
 
     /// The live snapshots of the domains that `keyring` can see, in the order of commits.
@@ -258,6 +285,19 @@ impl State {
         head.order = self.order.iter().filter(|(id, _)| self.records.contains_key(id)).map(|(id, n)| (*id, *n)).collect();
         head
     }
+}
+
+/// A head object: what it says, and whether a keeper says it.
+fn decode(trust: &Trust, key: &Key, object: &[u8]) -> Result<(Head, bool)> {
+    let (head, signer): (Head, _) = envelope::open(Seal::Head, trust, object).map_err(|e| name_damage(e, key))?;
+    if head.v != 1 || !head.features.is_empty() {
+        return Err(RepoError::damaged(key.path(), "was made by a later version of the program"));
+    }
+    let keeper = trust.is_keeper(signer);
+    if !keeper && !(head.removes.is_empty() && head.covers.is_empty() && head.edits.is_empty()) {
+        return Err(RepoError::damaged(key.path(), format!("is signed by {signer}, who may only add")));
+    }
+    Ok((head, keeper))
 }
 
 /// How many heads lie on the longest path to each. A head whose parents are gone counts from what it says of itself.

@@ -11,6 +11,7 @@ use crate::id::{ChunkId, DomainId, PackId, RepositoryId, RunId};
 use crate::pack::{HEADER_BYTES, Header, PackKind, Packed};
 use crate::seal::{ChunkKind, Codec, Member, Origin, Sealing};
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use store::{Key, Shelf, Span, Store};
 
@@ -85,6 +86,7 @@ struct Slot {
 #[derive(Default)]
 pub(crate) struct TableBuilder {
     packs: Vec<PackRef>,
+    named: HashSet<PackId>,
     origins: BTreeMap<Origin, u32>,
     records: Vec<TableRecord>,
     slots: Vec<Slot>,
@@ -97,6 +99,9 @@ impl TableBuilder {
 
     /// Adds all records of a stored pack.
     pub(crate) fn add_pack(&mut self, pack: PackRef, records: &[Packed]) {
+        if !self.named.insert(pack.id) {
+            return;
+        }
         let number = self.packs.len() as u32;
         self.packs.push(pack);
         for record in records {
@@ -230,9 +235,6 @@ fn filter_has(filter: &[u8], id: &ChunkId) -> bool {
 /// Where the arrays of a table's body begin, in bytes of the body.
 #[derive(Clone, Copy)]
 struct Layout {
-    filter: u64,
-    packs: u64,
-    origins: u64,
     records: u64,
     entries: u64,
     end: u64,
@@ -285,7 +287,7 @@ impl Table {
         let records = origins + u64::from(n_origins) * ORIGIN_BYTES;
         let entries = records + u64::from(n_records) * RECORD_BYTES;
         let end = entries + u64::from(n_entries) * ENTRY_BYTES;
-        let layout = Layout { filter: fences, packs, origins, records, entries, end };
+        let layout = Layout { records, entries, end };
         let blocks_at = fixed as u64;
         let expected = blocks_at + end + end.div_ceil(BLOCK_BYTES as u64) * TAG_BYTES as u64;
         if store.size(key)? != Some(expected) || !(filter_bytes as usize).is_multiple_of(FILTER_BLOCK) {
@@ -383,6 +385,7 @@ pub(crate) struct Index {
     tables: Vec<Table>,
     without: HashSet<PackId>,
     cache: Mutex<Cache>,
+    vanished: AtomicBool,
     /// Tables that could not be used, and why: a repository works without them once they are rebuilt.
     pub(crate) damaged: Vec<(Key, RepoError)>,
 }
@@ -402,6 +405,7 @@ impl Index {
             tables: Vec::new(),
             without: HashSet::new(),
             cache: Mutex::default(),
+            vanished: AtomicBool::new(false),
             damaged: Vec::new(),
         };
         for listed in store.list(Shelf::Index)? {
@@ -436,6 +440,14 @@ impl Index {
         self.tables.len()
     }
 
+    pub(crate) fn table_origins(&self, table: usize) -> &[Origin] {
+        &self.tables[table].origins
+    }
+
+    pub(crate) fn table_entries(&self, table: usize) -> u32 {
+        self.tables[table].n_entries
+    }
+
     pub(crate) fn table_domain(&self, table: usize) -> DomainId {
         self.tables[table].domain
     }
@@ -448,8 +460,16 @@ impl Index {
         &self.tables[table].packs
     }
 
-    pub(crate) fn table_records(&self, table: usize) -> u32 {
-        self.tables[table].n_records
+    /// Whether a table was replaced since the index was opened.
+    pub(crate) fn has_vanished(&self) -> bool {
+        self.vanished.load(Ordering::Relaxed)
+    }
+
+    /// All records of a table, in their order.
+    pub(crate) fn records_of(&self, number: usize) -> Result<Vec<TableRecord>> {
+        let table = &self.tables[number];
+        let records = table.read_uncached(&self.store, table.layout.records, table.layout.entries)?;
+        records.chunks_exact(RECORD_BYTES as usize).map(|record| table.decode_record(record)).collect()
     }
 
     /// How many entries all tables have.
@@ -459,21 +479,32 @@ impl Index {
 
     /// Where a chunk is: the first place that is not left out.
     pub(crate) fn find(&self, id: &ChunkId) -> Result<Option<Hit>> {
+        let mut found = None;
         for table in 0..self.tables.len() {
-            if let Some(hit) = self.find_in(table, id, &mut |_| true)? {
-                return Ok(Some(hit));
+            self.find_in(table, id, &mut |hit| {
+                let out = !self.without.is_empty() && self.without.contains(&self.pack_of(&hit)?);
+                found = found.or((!out).then_some(hit));
+                Ok(found.is_some())
+            })?;
+            if found.is_some() {
+                break;
             }
         }
-        Ok(None)
+        Ok(found)
     }
 
-    /// Every place where a chunk is.
+    fn pack_of(&self, hit: &Hit) -> Result<PackId> {
+        let record = self.record(hit.table, hit.record)?;
+        Ok(self.tables[hit.table].packs[record.pack as usize].id)
+    }
+
+    /// Every place where a chunk is, also those left out.
     pub(crate) fn find_all(&self, id: &ChunkId) -> Result<Vec<Hit>> {
         let mut hits = Vec::new();
         for table in 0..self.tables.len() {
             self.find_in(table, id, &mut |hit| {
                 hits.push(hit);
-                false
+                Ok(false)
             })?;
         }
         Ok(hits)
@@ -512,10 +543,27 @@ impl Index {
         t.decode_record(&bytes)
     }
 
-    fn find_in(&self, number: usize, id: &ChunkId, wanted: &mut dyn FnMut(Hit) -> bool) -> Result<Option<Hit>> {
+    /// Looks in one table. A table that a prune replaced meanwhile is as good as empty: what it said stands in its
+    /// successor, and `vanished` says so.
+    fn find_in(&self, number: usize, id: &ChunkId, enough: &mut dyn FnMut(Hit) -> Result<bool>) -> Result<()> {
+        match self.find_in_present(number, id, enough) {
+            Err(RepoError::Store(e)) if e.is_absent() => {
+                self.vanished.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn find_in_present(
+        &self,
+        number: usize,
+        id: &ChunkId,
+        enough: &mut dyn FnMut(Hit) -> Result<bool>,
+    ) -> Result<()> {
         let table = &self.tables[number];
         if !filter_has(&table.filter, id) {
-            return Ok(None);
+            return Ok(());
         }
         let prefix = prefix(id);
         let fence = table.fences.partition_point(|fence| *fence < prefix).saturating_sub(1);
@@ -528,23 +576,19 @@ impl Index {
             for entry in bytes.chunks_exact(ENTRY_BYTES as usize) {
                 match entry[..32].cmp(&id.0[..]) {
                     std::cmp::Ordering::Less => {}
-                    std::cmp::Ordering::Greater => return Ok(None),
+                    std::cmp::Ordering::Greater => return Ok(()),
                     std::cmp::Ordering::Equal => {
                         let mut c = Cursor::new("an index table", &entry[32..]);
                         let hit = Hit { table: number, record: c.u32()?, offset: c.u32()?, len: c.u32()? };
-                        let out = !self.without.is_empty() && {
-                            let record = self.record(number, hit.record)?;
-                            self.without.contains(&table.packs[record.pack as usize].id)
-                        };
-                        if !out && wanted(hit) {
-                            return Ok(Some(hit));
+                        if enough(hit)? {
+                            return Ok(());
                         }
                     }
                 }
             }
             at += count;
         }
-        Ok(None)
+        Ok(())
     }
 
     fn read(&self, number: usize, from: u64, into: &mut [u8]) -> Result<()> {
@@ -588,11 +632,8 @@ impl Index {
     /// All records of a table with their members, in the order of the records: what merging and pruning walk.
     pub(crate) fn members_of(&self, number: usize) -> Result<Vec<(TableRecord, Vec<Member>)>> {
         let table = &self.tables[number];
-        let records = table.read_uncached(&self.store, table.layout.records, table.layout.entries)?;
-        let mut out = Vec::with_capacity(table.n_records as usize);
-        for record in records.chunks_exact(RECORD_BYTES as usize) {
-            out.push((table.decode_record(record)?, Vec::new()));
-        }
+        let mut out: Vec<(TableRecord, Vec<Member>)> =
+            self.records_of(number)?.into_iter().map(|record| (record, Vec::new())).collect();
         let entries = table.read_uncached(&self.store, table.layout.entries, table.layout.end)?;
         let mut members: Vec<Vec<(u32, Member)>> = vec![Vec::new(); out.len()];
         for entry in entries.chunks_exact(ENTRY_BYTES as usize) {
@@ -609,7 +650,7 @@ impl Index {
         Ok(out)
     }
 
-    /// A builder holding what table `number` says, but for the packs that `drop` names.
+    /// Adds to `into` table `number` says, but for the packs that `drop` names.
     pub(crate) fn copy_without(&self, number: usize, drop: &HashSet<PackId>, into: &mut TableBuilder) -> Result<()> {
         let packs = self.table_packs(number).to_vec();
         let mut by_pack: BTreeMap<u32, Vec<(TableRecord, Vec<Member>)>> = BTreeMap::new();
@@ -619,6 +660,9 @@ impl Index {
             }
         }
         for (pack, records) in by_pack {
+            if !into.named.insert(packs[pack as usize].id) {
+                continue;
+            }
             let number = into.packs.len() as u32;
             into.packs.push(packs[pack as usize]);
             for (record, members) in records {

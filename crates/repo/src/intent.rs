@@ -7,7 +7,7 @@ use crate::b64;
 use crate::crypt::{Purpose, Secret, Signing, open_small, seal_small};
 use crate::envelope::{self, Seal, Trust};
 use crate::error::{RepoError, Result};
-use crate::id::{DomainId, HeadId, IntentId, PackId, SignerId};
+use crate::id::{DomainId, HeadId, IntentId, PackId, RunId, SignerId};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -24,6 +24,8 @@ pub enum Work {
     Write,
     /// A restore, a mount, a verification.
     Read,
+    /// A prune.
+    Keep,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -59,6 +61,7 @@ pub struct Process {
 /// An open announcement.
 pub(crate) struct Intent {
     body: Body,
+    first: Key,
     refreshed: Duration,
 }
 
@@ -85,8 +88,8 @@ impl Announcer<'_> {
         let intent = IntentId(self.world.random());
         let tips = tips.iter().copied().collect();
         let body = Body { v: 1, intent, kind, domain, seq: 0, tips, note, ended: None, head: None };
-        self.put(&body, &format!("{:08x}", 0))?;
-        Ok(Intent { body, refreshed: self.world.clock.monotonic() })
+        let first = self.put(&body, &format!("{:08x}", 0))?;
+        Ok(Intent { body, first, refreshed: self.world.clock.monotonic() })
     }
 
     /// Shows that the work goes on, when it is time to.
@@ -95,22 +98,36 @@ impl Announcer<'_> {
         if now.saturating_sub(intent.refreshed) < REFRESH {
             return Ok(());
         }
+        self.check(intent)?;
         intent.body.seq += 1;
         self.put(&intent.body, &format!("{:08x}", intent.body.seq))?;
         intent.refreshed = now;
         Ok(())
     }
 
-    pub(crate) fn end(&self, intent: &Intent, how: &str, head: Option<HeadId>) -> Result<()> {
-        let body = Body { ended: Some(how.to_owned()), head, ..intent.body.clone() };
-        self.put(&body, "end")
+    /// Whether the announcement still stands: a keeper gives one up by deleting it.
+    ///
+    /// # Errors
+    /// `Fenced` when it is gone.
+    pub(crate) fn check(&self, intent: &Intent) -> Result<()> {
+        match self.store.size(&intent.first)? {
+            Some(_) => Ok(()),
+            None => Err(RepoError::Fenced),
+        }
     }
 
-    fn put(&self, body: &Body, step: &str) -> Result<()> {
+    pub(crate) fn end(&self, intent: &Intent, how: &str, head: Option<HeadId>) -> Result<()> {
+        let body = Body { ended: Some(how.to_owned()), head, ..intent.body.clone() };
+        self.put(&body, "end")?;
+        Ok(())
+    }
+
+    fn put(&self, body: &Body, step: &str) -> Result<Key> {
         let object = envelope::close(Seal::Intent, self.trust.repository, self.signing, body)?;
         let name = format!("{}.{step}.{}", body.intent, blake3::hash(&object).to_hex());
-        self.store.put_new(&Key::new(Shelf::Intents, name).expect("hex is a good name"), &object)?;
-        Ok(())
+        let key = Key::new(Shelf::Intents, name).expect("hex is a good name");
+        self.store.put_new(&key, &object)?;
+        Ok(key)
     }
 }
 
@@ -178,15 +195,25 @@ pub(crate) fn announced(
 }
 
 /// A list of packs about to be swept.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Condemned {
     pub(crate) v: u32,
-    pub(crate) packs: Vec<PackId>,
-    pub(crate) tips: Vec<HeadId>,
     pub(crate) time: String,
-    /// Who was at work when it was written, and how far they had got.
+    /// Packs about to be swept. A writer does not use what is in them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) packs: Vec<PackId>,
+    /// Runs whose keys go when nothing needs them any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) runs: Vec<RunId>,
+    /// The tips that this was computed from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) tips: Vec<HeadId>,
+    /// For a waiting list: the condemned lists that it is about.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) of: Vec<String>,
+    /// For a waiting list: who was at work after those were written, and how far they had got.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) intents: BTreeMap<IntentId, u32>,
-    pub(crate) fenced: BTreeSet<IntentId>,
 }
 
 /// Writes a condemned list; durable when it returns.

@@ -13,6 +13,7 @@ mod crypt;
 mod entry;
 mod envelope;
 mod error;
+mod forget;
 mod format;
 mod head;
 mod id;
@@ -22,14 +23,19 @@ mod keys;
 mod list;
 mod pack;
 mod pipeline;
+mod prune;
 mod read;
+mod repair;
+mod replicate;
 mod repository;
 pub mod retain;
 mod runs;
 mod seal;
 mod snapshot;
+mod stats;
 pub mod time;
 mod tree;
+mod verify;
 
 pub use capture::{Basis, Capture, CapturePlan, Committed, Outcome};
 pub use chunk::{Cut, Cutter, Measured, Shape, WHOLE_BYTES_MAX};
@@ -37,6 +43,7 @@ pub use entry::{
     Entry, Extent, FileNode, Node, is_within, key_of_path, path_of_key, percent_path, unpercent_path,
 };
 pub use envelope::Certificate;
+pub use forget::Annotation;
 pub use error::{RepoError, Result};
 pub use head::{Snapshot, Verified};
 pub use id::{
@@ -46,8 +53,15 @@ pub use index::Place;
 pub use intent::{Process, Work};
 pub use keys::{Bundle, Credential, Keyring, Role};
 pub use list::List;
+pub use prune::{Act, Grace, MaxUnused, PrunePlan, PruneReport, PruneStep};
 pub use read::{Reading, Sink, SnapshotReader, Want};
+pub use repair::MendReport;
+pub use replicate::{CopyReport, CopyStep, replicate};
 pub use repository::{FORMAT, PackSize, Repository};
 pub use seal::Compression;
 pub use snapshot::{Public, Stats, Status, Warning};
+pub use stats::RepositoryStats;
 pub use tree::{Located, Walk};
+pub use verify::{
+    Depth, Share, SnapshotDamage, VerifyPlan, VerifyProblem, VerifyReport, VerifyStep, verify_keyless,
+};

@@ -3,6 +3,7 @@
 //! What is read is hostile until authenticated: a record must be what its index entry says, and a chunk what its name says.
 
 use crate::crypt::{Aead, Secret};
+use crate::envelope::Trust;
 use crate::error::{RepoError, Result};
 use crate::head::Snapshot;
 use crate::id::{ChunkId, DomainId, PackId};
@@ -10,17 +11,17 @@ use crate::index::{Index, Place};
 use crate::intent::{Announcer, Intent, Process, Work};
 use crate::keys::IdKeys;
 use crate::list::List;
-use crate::pack::pack_key;
+use crate::pack::{self, pack_key};
 use crate::repository::Repository;
 use crate::runs::Runs;
 use crate::seal::{ChunkKind, Origin, RECORD_PLAIN_MAX, Unsealer, record_key};
 use crate::snapshot::Sealed;
 use crate::tree::{Located, Walk};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use store::{Span, Store, World};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use store::{Shelf, Span, Store, World};
 
 /// Decoded records kept in memory: metadata is read again and again.
 const CACHE_BYTES: usize = 16 << 20;
@@ -35,7 +36,10 @@ type RecordAt = (PackId, u32);
 pub(crate) struct Chunks {
     store: Store,
     repository: crate::id::RepositoryId,
-    pub(crate) index: Index,
+    trust: Trust,
+    index: RwLock<Arc<Index>>,
+    /// Places read from the trailers of packs that no table names; filled when a chunk is in no table.
+    rescued: OnceLock<HashMap<ChunkId, Place>>,
     keep: Box<dyn Fn(DomainId) -> Option<Secret> + Send + Sync>,
     ids: Box<dyn Fn(DomainId) -> Option<IdKeys> + Send + Sync>,
     runs: Option<Runs>,
@@ -82,7 +86,9 @@ impl Chunks {
         Ok(Chunks {
             store: repository.store.clone(),
             repository: repository.config.repository,
-            index: Index::open(&repository.store, &repository.trust, &keep)?,
+            trust: repository.trust.clone(),
+            index: RwLock::new(Arc::new(Index::open(&repository.store, &repository.trust, &keep)?)),
+            rescued: OnceLock::new(),
             keep: Box::new(keep),
             ids: Box::new(ids),
             runs,
@@ -90,6 +96,73 @@ impl Chunks {
             unsealers: Mutex::default(),
             cache: Mutex::default(),
         })
+    }
+
+    /// The index as it is now.
+    pub(crate) fn index(&self) -> Arc<Index> {
+        Arc::clone(&self.index.read().expect("no holder panics"))
+    }
+
+    /// Every place where a chunk may be, best first. Where the tables have none, the index is read again if it was
+    /// replaced meanwhile; after that packs that no table names are searched, so that a lost table costs time, not data.
+    pub(crate) fn places(&self, id: &ChunkId) -> Result<Vec<Place>> {
+        let in_tables = |index: &Index| -> Result<Vec<Place>> {
+            index.find_all(id)?.iter().map(|hit| index.place_of(hit)).collect()
+        };
+        let index = self.index();
+        let found = in_tables(&index);
+        if found.as_ref().is_ok_and(|places| !places.is_empty()) {
+            return found;
+        }
+        if index.has_vanished() {
+            let again = Arc::new(Index::open(&self.store, &self.trust, &*self.keep)?);
+            *self.index.write().expect("no holder panics") = Arc::clone(&again);
+            let found = in_tables(&again)?;
+            if !found.is_empty() {
+                return Ok(found);
+            }
+        }
+        let rescued = match self.rescued.get() {
+            Some(rescued) => rescued,
+            None => {
+                let fresh = self.rescue()?;
+                self.rescued.get_or_init(|| fresh)
+            }
+        };
+        Ok(rescued.get(id).copied().into_iter().collect())
+    }
+
+    fn rescue(&self) -> Result<HashMap<ChunkId, Place>> {
+        let index = self.index();
+        let mut indexed: HashSet<PackId> = HashSet::new();
+        for table in 0..index.table_count() {
+            indexed.extend(index.table_packs(table).iter().map(|pack| pack.id));
+        }
+        let mut places = HashMap::new();
+        for listed in self.store.list(Shelf::Packs)? {
+            let Some(id) = PackId::parse(listed.key.name()).filter(|id| !indexed.contains(id)) else { continue };
+            // An unreadable pack holds nothing that can be rescued.
+            let Ok(contents) = pack::read_trailer(&self.store, &self.trust, &*self.keep, &id) else { continue };
+            for record in contents.records {
+                let mut offset = 0;
+                for member in &record.members {
+                    places.insert(
+                        member.id,
+                        Place {
+                            pack: id,
+                            at: record.offset,
+                            stored_len: record.stored_len,
+                            sealing: record.sealing,
+                            domain: contents.header.domain,
+                            offset,
+                            len: member.len,
+                        },
+                    );
+                    offset += member.len;
+                }
+            }
+        }
+        Ok(places)
     }
 
     fn key(&self, place: &Place) -> Result<Arc<Aead>> {
@@ -114,7 +187,7 @@ impl Chunks {
         Ok(key)
     }
 
-    fn open(&self, place: &Place, sealed: Vec<u8>) -> Result<Vec<u8>> {
+    pub(crate) fn open(&self, place: &Place, sealed: Vec<u8>) -> Result<Vec<u8>> {
         let key = self.key(place)?;
         let mut unsealer = match self.unsealers.lock().expect("no holder panics").pop() {
             Some(unsealer) => unsealer,
@@ -130,7 +203,7 @@ impl Chunks {
         })
     }
 
-    fn is(&self, place: &Place, id: &ChunkId, data: &[u8]) -> Result<bool> {
+    pub(crate) fn is(&self, place: &Place, id: &ChunkId, data: &[u8]) -> Result<bool> {
         let keys = match place.sealing.kind {
             ChunkKind::List => None,
             _ => (self.ids)(place.domain),
@@ -165,9 +238,8 @@ impl Chunks {
     /// `MissingChunk`; what is wrong with the last place it should be at.
     pub(crate) fn chunk(&self, id: &ChunkId) -> Result<Arc<Vec<u8>>> {
         let mut last = RepoError::MissingChunk(*id);
-        for hit in self.index.find_all(id)? {
-            let found = self.index.place_of(&hit).and_then(|place| {
-                let plain = self.read_record(&place)?;
+        for place in self.places(id)? {
+            let found = self.read_record(&place).and_then(|plain| {
                 let data = slice(&plain, &place)?;
                 match self.is(&place, id, data)? {
                     true => Ok(Arc::new(data.to_vec())),
@@ -431,7 +503,11 @@ impl SnapshotReader {
     /// # Errors
     /// `MissingChunk` when nowhere.
     pub fn locate(&self, id: &ChunkId) -> Result<Place> {
-        let place = self.chunks.index.place(id)?.ok_or(RepoError::MissingChunk(*id))?;
+        let first = self.chunks.index().place(id);
+        let place = match first {
+            Ok(Some(place)) => place,
+            _ => self.chunks.places(id)?.into_iter().next().ok_or(RepoError::MissingChunk(*id))?,
+        };
         let sound = place.sealing.kind == ChunkKind::Content && place.len as usize <= RECORD_PLAIN_MAX;
         sound.then_some(place).ok_or_else(|| RepoError::damaged("an index table", "places content where there is none"))
     }

@@ -166,6 +166,16 @@ impl Repository {
         Ok(Repository { store: store.clone(), world: world.clone(), config, trust, keyring, warnings })
     }
 
+    /// Checks what is clear in a repository: its configuration. Warns when only the copy of it is sound.
+    pub(crate) fn check_config(store: &Store, warnings: &mut Vec<String>) -> Result<()> {
+        read_config(store, warnings).map(drop)
+    }
+
+    /// Which repository is in this place, as far as one can tell without a key.
+    pub(crate) fn identity_of(store: &Store, warnings: &mut Vec<String>) -> Result<RepositoryId> {
+        read_config(store, warnings).map(|config| config.repository)
+    }
+
     /// Its id.
     pub fn id(&self) -> RepositoryId {
         self.config.repository
@@ -210,6 +220,15 @@ impl Repository {
     /// `LostHistory`, `Damaged`; whatever the store returns.
     pub fn snapshots(&self) -> Result<Vec<Snapshot>> {
         self.state()?.snapshots(&self.trust, &self.keyring)
+    }
+
+    /// What is damaged or lost of the history: one sentence each. While there is any, what is shown may be less than was
+    /// committed, and nothing may be deleted.
+    ///
+    /// # Errors
+    /// Whatever the store returns.
+    pub fn history_problems(&self) -> Result<Vec<String>> {
+        Ok(self.state()?.problems.iter().map(|(_, e)| e.to_string()).collect())
     }
 
     /// The tips of the DAG of heads: what a client remembers to notice a rollback.

@@ -1,0 +1,702 @@
+//! Giving space back, in two phases, beside running backups, restores and other prunes (`docs/format.md` §10).
+//!
+//! Condemn: an object names the packs that nothing needs. Wait: until everybody who was at work then has ended. Sweep:
+//! look again, and delete by explicit name what is still not needed. Clocks only ever delay. It may not open contents.
+
+use crate::crypt::Signing;
+use crate::error::{RepoError, Result};
+use crate::head::{self, Snapshot, State};
+use crate::id::{DomainId, IntentId, PackId, RunId};
+use crate::index::{HeaderParts, Index, PackRef, TABLE_ENTRIES_MAX, TableBuilder};
+use crate::intent::{self, Announced, Announcer, Condemned, Process, Work};
+use crate::pack::{PackBuilder, pack_key, read_whole};
+use crate::pipeline::{StoredPack, store_pack};
+use crate::read::Chunks;
+use crate::repository::Repository;
+use crate::runs::run_of;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::Duration;
+use store::{Key, Reaper, Shelf};
+
+/// An announcement that has not moved for this long, as seen by two prunes, is given up.
+const SILENCE: Duration = Duration::from_secs(3600);
+/// Heads are folded into a checkpoint when there are more than this.
+const HEADS_MAX: usize = 64;
+/// Packs much smaller than they could be are put together when a domain has this many of a kind.
+const SMALL_PACKS_MAX: usize = 32;
+/// Tables much smaller than they could be are put together when a domain has this many.
+const SMALL_TABLES_MAX: usize = 8;
+
+/// Whether to do it or only to say what would be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Say.
+    Preview,
+    /// Do.
+    Do,
+}
+
+/// How much dead data may stay inside packs that are still needed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum MaxUnused {
+    /// Percent of what is kept.
+    Percent(f64),
+    /// Bytes.
+    Bytes(u64),
+    /// Any amount: nothing is repacked.
+    Unlimited,
+}
+
+/// How long condemned packs stay at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grace {
+    /// Not at all where listings show everything at once, otherwise a day.
+    Default,
+    /// This long.
+    For(Duration),
+}
+
+/// What a prune should do.
+pub struct PrunePlan<'a> {
+    /// Do it or say it.
+    pub act: Act,
+    /// When to repack.
+    pub max_unused: MaxUnused,
+    /// How long to wait.
+    pub grace: Grace,
+    /// Whether a process is known to be gone. `false` when in doubt.
+    pub is_dead: &'a (dyn Fn(&Process) -> bool + Sync),
+    /// Who does it.
+    pub process: Process,
+}
+
+/// What a prune did, or would do.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct PruneReport {
+    /// Packs before.
+    pub packs_total: u64,
+    /// Packs that are needed.
+    pub packs_kept: u64,
+    /// Packs condemned by this prune.
+    pub packs_condemned: u64,
+    /// Packs deleted.
+    pub packs_swept: u64,
+    /// Packs whose live part was copied into new ones.
+    pub packs_repacked: u64,
+    /// Bytes of all packs before.
+    pub bytes_before: u64,
+    /// Bytes given back; or, in a preview, that would be.
+    pub bytes_freed: u64,
+    /// Bytes condemned and not yet deleted.
+    pub bytes_condemned: u64,
+    /// Dead bytes left inside packs that are kept.
+    pub bytes_unused: u64,
+    /// Index tables replaced by fewer.
+    pub tables_merged: u64,
+    /// Data keys deleted: what they encrypted cannot be read any more, on any copy.
+    pub runs_erased: u64,
+    /// Why something condemned is not deleted yet: one sentence each.
+    pub waiting_for: Vec<String>,
+    /// Bytes of half-written files of dead writers removed.
+    pub tidied_bytes: u64,
+}
+
+/// How far a prune is.
+#[derive(Clone, Copy, Debug)]
+pub struct PruneStep {
+    /// What it does.
+    pub phase: &'static str,
+    /// How much of it is done.
+    pub done: u64,
+    /// How much there is.
+    pub total: u64,
+}
+
+struct PackUse {
+    pack: PackRef,
+    domain: DomainId,
+    live_records: u32,
+    live_bytes: u64,
+    dead_bytes: u64,
+}
+
+/// What is needed: per pack, and per table one bit for each record.
+struct Marks {
+    uses: HashMap<PackId, PackUse>,
+    live: Vec<Vec<u64>>,
+}
+
+impl Marks {
+    /// Where in these packs the records lie that are needed.
+    fn live_offsets(&self, index: &Index, packs: &HashSet<PackId>) -> Result<HashMap<PackId, HashSet<u32>>> {
+        let mut offsets: HashMap<PackId, HashSet<u32>> = HashMap::new();
+        for (table, live) in self.live.iter().enumerate() {
+            let names = index.table_packs(table);
+            if !names.iter().any(|pack| packs.contains(&pack.id)) {
+                continue;
+            }
+            for (number, record) in index.records_of(table)?.iter().enumerate() {
+                let pack = names[record.pack as usize].id;
+                if packs.contains(&pack) && live[number / 64] & (1 << (number % 64)) != 0 {
+                    offsets.entry(pack).or_default().insert(record.at);
+                }
+            }
+        }
+        Ok(offsets)
+    }
+}
+
+/// Who is at work now.
+struct AtWork {
+    open: BTreeMap<IntentId, Announced>,
+    ended: Vec<Key>,
+    /// Given up just now for being silent: they still delay this prune.
+    silent: BTreeSet<IntentId>,
+}
+
+struct Keeper<'r, 'p> {
+    repository: &'r Repository,
+    plan: &'p PrunePlan<'p>,
+    on: &'p (dyn Fn(PruneStep) + Sync),
+    signing: Signing,
+    reaper: Reaper,
+    own: Option<IntentId>,
+    report: PruneReport,
+}
+
+impl Repository {
+    /// Deletes what no snapshot needs. Safe at any time beside backups, restores and other prunes.
+    ///
+    /// # Errors
+    /// `NotAuthorised` without a keeper's key; `LostHistory`, `Damaged`, `MissingChunk` when the repository is not
+    /// sound: then nothing is deleted.
+    pub fn prune(&self, plan: &PrunePlan<'_>, on: &(dyn Fn(PruneStep) + Sync)) -> Result<PruneReport> {
+        let signing = self.keyring.keeping()?;
+        let reaper = Reaper::of(&self.store);
+        let mut keeper =
+            Keeper { repository: self, plan, on, signing, reaper, own: None, report: PruneReport::default() };
+        if plan.act == Act::Preview {
+            return keeper.run();
+        }
+        // Another prune must know that what we write is not garbage.
+        let signing = self.keyring.keeping()?;
+        let announcer = Announcer { store: &self.store, world: &self.world, trust: &self.trust, signing: &signing };
+        let nowhere = DomainId::default();
+        let keep_key = self.keep_key(nowhere).ok_or(RepoError::Fenced)?;
+        let intent = announcer.announce(Work::Keep, nowhere, &keep_key, &BTreeSet::new(), &plan.process)?;
+        keeper.own = Some(intent.id());
+        let result = keeper.run();
+        announcer.end(&intent, if result.is_ok() { "nothing" } else { "failed" }, None)?;
+        result
+    }
+}
+
+impl Keeper<'_, '_> {
+    fn run(mut self) -> Result<PruneReport> {
+        let Repository { store, trust, .. } = self.repository;
+        let lists = intent::condemned(store, trust)?;
+        let at_work = self.at_work(&lists)?;
+        let ripe = self.ripe(&lists, &at_work)?;
+        let state = State::load(store, trust)?.whole()?;
+        let all_condemned: HashSet<PackId> = lists.iter().flat_map(|(_, list)| list.packs.iter().copied()).collect();
+        let snapshots = state.snapshots(trust, &self.repository.keyring)?;
+        if snapshots.len() != state.records.len() {
+            return Err(RepoError::NotAuthorised { needed: "keeper", held: "key that does not see every domain".into() });
+        }
+        let chunks = Chunks::new(self.repository)?;
+        let index = chunks.index();
+        if let Some((key, e)) = index.damaged.first() {
+            return Err(RepoError::damaged(key.path(), format!("cannot be used ({e})")));
+        }
+        let mut marks = self.mark(&chunks, &all_condemned, &snapshots)?;
+        let listed: HashMap<PackId, u64> = store
+            .list(Shelf::Packs)?
+            .into_iter()
+            .filter_map(|listed| Some((PackId::parse(listed.key.name())?, listed.bytes)))
+            .collect();
+        self.report.packs_total = listed.len() as u64;
+        self.report.bytes_before = listed.values().sum();
+        if let Some(lost) = marks.uses.values().find(|u| u.live_records > 0 && !listed.contains_key(&u.pack.id)) {
+            return Err(RepoError::damaged(pack_key(&lost.pack.id).path(), "is needed and gone"));
+        }
+        marks.uses.retain(|id, _| listed.contains_key(id));
+        let uses = &marks.uses;
+
+        let swept = self.sweep_ripe(&index, &ripe, uses, &listed)?;
+        let stays = |id: &PackId| !swept.contains(id);
+        let dead: Vec<PackId> = listed
+            .keys()
+            .filter(|id| stays(id) && !all_condemned.contains(id) && uses.get(id).is_none_or(|u| u.live_records == 0))
+            .copied()
+            .collect();
+        let repack = self.choose_repack(uses, &all_condemned);
+        let kept = |u: &&PackUse| u.live_records > 0 && !repack.contains(&u.pack.id);
+        self.report.packs_kept = uses.values().filter(kept).count() as u64;
+        self.report.bytes_unused = uses.values().filter(kept).map(|u| u.dead_bytes).sum();
+        let bytes_of = |ids: &[PackId]| ids.iter().filter_map(|id| listed.get(id)).sum::<u64>();
+        let waste: u64 = repack.iter().filter_map(|id| uses.get(id)).map(|u| u.dead_bytes).sum();
+        let condemned_before: Vec<PackId> = all_condemned.iter().filter(|id| stays(id)).copied().collect();
+        let still_condemned =
+            bytes_of(&condemned_before.into_iter().filter(|id| uses.get(id).is_none_or(|u| u.live_records == 0)).collect::<Vec<_>>());
+        if self.plan.act == Act::Preview {
+            self.report.packs_condemned = (dead.len() + repack.len()) as u64;
+            self.report.packs_repacked = repack.len() as u64;
+            self.report.bytes_freed += bytes_of(&dead) + waste + still_condemned;
+            return Ok(self.report);
+        }
+        self.report.bytes_condemned = still_condemned;
+        self.repack(&index, &marks, &repack)?;
+        let runs = self.dead_runs(&snapshots, &lists)?;
+        let doomed: Vec<PackId> = dead.iter().chain(&repack).copied().collect();
+        if !doomed.is_empty() || !runs.is_empty() {
+            self.condemn_and_sweep(&state, doomed, runs, &listed)?;
+        }
+        self.merge_tables(&at_work)?;
+        self.clean(&at_work)?;
+        Ok(self.report)
+    }
+
+    fn step(&self, phase: &'static str, done: u64, total: u64) -> Result<()> {
+        (self.on)(PruneStep { phase, done, total });
+        match self.repository.world.stop.requested() {
+            true => Err(RepoError::Stopped),
+            false => Ok(()),
+        }
+    }
+
+    // ---- who is at work ------------------------------------------------------------------------------------------
+
+    fn at_work(&mut self, lists: &[(Key, Condemned)]) -> Result<AtWork> {
+        let repository = self.repository;
+        let (announced, _) = intent::announced(&repository.store, &repository.trust, &|d| repository.keep_key(d))?;
+        let now = repository.world.clock.now();
+        let mut at_work = AtWork { open: BTreeMap::new(), ended: Vec::new(), silent: BTreeSet::new() };
+        for (id, intent) in announced {
+            if Some(id) == self.own {
+                continue;
+            }
+            let dead = intent.process.as_ref().is_some_and(|process| (self.plan.is_dead)(process));
+            let silent = lists.iter().any(|(_, list)| {
+                let since = crate::time::parse(&list.time).map_or(Duration::ZERO, |then| now.since(then));
+                list.intents.get(&id) == Some(&intent.seq) && since >= SILENCE
+            });
+            if intent.ended {
+                at_work.ended.extend(intent.keys);
+            } else if (dead || silent) && self.plan.act == Act::Do {
+                // Giving somebody up is deleting what they announced: they look for it before and after they commit.
+                intent.keys.iter().try_for_each(|key| self.reaper.delete(key).map(drop))?;
+                if !dead {
+                    at_work.silent.insert(id);
+                }
+            } else if !dead {
+                at_work.open.insert(id, intent);
+            }
+        }
+        Ok(at_work)
+    }
+
+    /// The condemned lists whose time has come.
+    fn ripe<'l>(&mut self, lists: &'l [(Key, Condemned)], at_work: &AtWork) -> Result<Vec<&'l (Key, Condemned)>> {
+        let now = self.repository.world.clock.now();
+        let grace = self.grace();
+        let mut ripe = Vec::new();
+        let mut unwatched = Vec::new();
+        for list in lists.iter().filter(|(_, list)| list.of.is_empty()) {
+            let name = list.0.name();
+            let waits: Vec<&Condemned> =
+                lists.iter().map(|(_, waits)| waits).filter(|waits| waits.of.iter().any(|of| of == name)).collect();
+            if waits.is_empty() && !at_work.open.is_empty() {
+                unwatched.push(name.to_owned());
+            }
+            let blocking = at_work.open.keys().chain(&at_work.silent).any(|id| {
+                waits.is_empty() || waits.iter().any(|waits| waits.intents.contains_key(id))
+            });
+            let waited = crate::time::parse(&list.1.time).map_or(Duration::ZERO, |then| now.since(then));
+            if blocking {
+                let who = self.names(at_work);
+                self.report.waiting_for.push(format!("{} packs wait for work that began earlier: {who}", list.1.packs.len()));
+            } else if waited < grace {
+                let left = grace.saturating_sub(waited).as_secs();
+                self.report.waiting_for.push(format!("{} packs stay for another {left} s of grace", list.1.packs.len()));
+            } else {
+                ripe.push(list);
+            }
+        }
+        if !unwatched.is_empty() && self.plan.act == Act::Do {
+            self.write_waiting_list(unwatched, at_work)?;
+        }
+        Ok(ripe)
+    }
+
+    fn grace(&self) -> Duration {
+        match self.plan.grace {
+            Grace::For(grace) => grace,
+            Grace::Default if self.repository.store.lists_at_once() => Duration::ZERO,
+            Grace::Default => Duration::from_secs(24 * 3600),
+        }
+    }
+
+    fn names(&self, at_work: &AtWork) -> String {
+        let name = |intent: &Announced| match &intent.process {
+            Some(p) => format!("{} on {} (process {})", p.command, p.host, p.pid),
+            None => "somebody this key cannot name".to_owned(),
+        };
+        let mut names: Vec<String> = at_work.open.values().map(name).collect();
+        names.extend(at_work.silent.iter().map(|id| format!("{}, which fell silent", id.short())));
+        names.join(", ")
+    }
+
+    fn write_waiting_list(&self, of: Vec<String>, at_work: &AtWork) -> Result<()> {
+        let Repository { store, trust, world, .. } = self.repository;
+        let intents = at_work.open.iter().map(|(id, intent)| (*id, intent.seq)).collect();
+        let list = Condemned { v: 1, time: crate::time::text(world.clock.now()), of, intents, ..Condemned::default() };
+        intent::condemn(store, trust, &self.signing, &list)?;
+        Ok(())
+    }
+
+    // ---- what is needed ------------------------------------------------------------------------------------------
+
+    /// Walks every snapshot's lists, shared nodes once, and adds up what of each pack is needed.
+    fn mark(
+        &self,
+        chunks: &Chunks,
+        condemned: &HashSet<PackId>,
+        snapshots: &[Snapshot],
+    ) -> Result<Marks> {
+        let index = chunks.index();
+        let mut live: Vec<Vec<u64>> = Vec::new();
+        for table in 0..index.table_count() {
+            live.push(vec![0; index.records_of(table)?.len().div_ceil(64)]);
+        }
+        // Prefer places that are not about to go; but what is only in a condemned pack is rescued by being marked there.
+        let mut mark = |id: &crate::id::ChunkId| -> Result<()> {
+            let hits = index.find_all(id)?;
+            let mut best = None;
+            for hit in &hits {
+                let fine = condemned.is_empty() || hits.len() == 1 || !condemned.contains(&index.place_of(hit)?.pack);
+                if fine {
+                    best = Some(hit);
+                    break;
+                }
+            }
+            let hit = best.or(hits.first());
+            let hit = hit.ok_or_else(|| match index.has_vanished() {
+                true => RepoError::Busy("another prune changed the repository meanwhile: run it again".into()),
+                false => RepoError::MissingChunk(*id),
+            })?;
+            live[hit.table][hit.record as usize / 64] |= 1 << (hit.record % 64);
+            Ok(())
+        };
+        let mut seen = HashSet::new();
+        for (n, snapshot) in snapshots.iter().enumerate() {
+            self.step("marking", n as u64, snapshots.len() as u64)?;
+            for list in [&snapshot.public.content, &snapshot.public.meta] {
+                let mut fresh = Vec::new();
+                let mut enter = |id: &crate::id::ChunkId| {
+                    let new = seen.insert(*id);
+                    if new {
+                        fresh.push(*id);
+                    }
+                    new
+                };
+                list.mark(&|id| chunks.chunk(id), &mut enter, &mut |id| mark(&id))?;
+                fresh.iter().try_for_each(&mut mark)?;
+            }
+        }
+        let mut uses: HashMap<PackId, PackUse> = HashMap::new();
+        let mut owner: HashMap<PackId, usize> = HashMap::new();
+        for table in 0..index.table_count() {
+            let packs = index.table_packs(table);
+            for pack in packs {
+                owner.entry(pack.id).or_insert(table);
+                let domain = index.table_domain(table);
+                uses.entry(pack.id).or_insert(PackUse { pack: *pack, domain, live_records: 0, live_bytes: 0, dead_bytes: 0 });
+            }
+            for (number, record) in index.records_of(table)?.iter().enumerate() {
+                let pack = packs[record.pack as usize].id;
+                let is_live = live[table][number / 64] & (1 << (number % 64)) != 0;
+                let Some(used) = uses.get_mut(&pack) else { continue };
+                if is_live {
+                    used.live_records += 1;
+                    used.live_bytes += u64::from(record.stored_len);
+                } else if owner.get(&pack) == Some(&table) {
+                    used.dead_bytes += u64::from(record.stored_len);
+                }
+            }
+        }
+        Ok(Marks { uses, live })
+    }
+
+    fn choose_repack(&self, uses: &HashMap<PackId, PackUse>, condemned: &HashSet<PackId>) -> Vec<PackId> {
+        let needed = || uses.values().filter(|u| u.live_records > 0 && !condemned.contains(&u.pack.id));
+        let kept: u64 = needed().map(|u| u.live_bytes).sum();
+        let mut unused: u64 = needed().map(|u| u.dead_bytes).sum();
+        let limit = match self.plan.max_unused {
+            MaxUnused::Percent(percent) => (kept as f64 * percent.clamp(0.0, 100.0) / 100.0) as u64,
+            MaxUnused::Bytes(bytes) => bytes,
+            MaxUnused::Unlimited => return Vec::new(),
+        };
+        let mut wasteful: Vec<&PackUse> = needed().filter(|u| u.dead_bytes > 0).collect();
+        wasteful.sort_by(|a, b| {
+            let share = |u: &PackUse| u.dead_bytes as f64 / (u.live_bytes + u.dead_bytes) as f64;
+            share(b).total_cmp(&share(a)).then(a.pack.id.cmp(&b.pack.id))
+        });
+        let mut chosen = Vec::new();
+        for used in wasteful {
+            if unused <= limit {
+                break;
+            }
+            unused -= used.dead_bytes;
+            chosen.push(used.pack.id);
+        }
+        let mut small: BTreeMap<(DomainId, u8), Vec<PackId>> = BTreeMap::new();
+        for used in needed().filter(|u| u.pack.bytes < self.repository.config.pack_bytes / 4) {
+            small.entry((used.domain, used.pack.kind as u8)).or_default().push(used.pack.id);
+        }
+        for packs in small.into_values().filter(|packs| packs.len() >= SMALL_PACKS_MAX) {
+            chosen.extend(packs);
+        }
+        chosen.sort();
+        chosen.dedup();
+        chosen
+    }
+
+    // ---- repack --------------------------------------------------------------------------------------------------
+
+    /// Copies what is needed of these packs into new ones, unopened. Durable, with its tables, when it returns.
+    fn repack(&mut self, index: &Index, marks: &Marks, packs: &[PackId]) -> Result<()> {
+        let repository = self.repository;
+        let uses = &marks.uses;
+        let live = marks.live_offsets(index, &packs.iter().copied().collect())?;
+        let mut builders: BTreeMap<(DomainId, u8), PackBuilder> = BTreeMap::new();
+        let mut tables: BTreeMap<DomainId, TableBuilder> = BTreeMap::new();
+        for (n, id) in packs.iter().enumerate() {
+            self.step("repacking", n as u64, packs.len() as u64)?;
+            let Some(used) = uses.get(id) else { continue };
+            let bytes = repository.store.get_checked(&pack_key(id))?;
+            let contents = read_whole(&repository.trust, |d| repository.keep_key(d), &bytes)?;
+            let needed = live.get(id).cloned().unwrap_or_default();
+            for record in contents.records.iter().filter(|record| needed.contains(&record.offset)) {
+                let at = (used.domain, used.pack.kind as u8);
+                let kind = used.pack.kind;
+                let new = || {
+                    PackBuilder::new(repository.config.repository, used.domain, self.signing.id(), kind, repository.world.random())
+                };
+                let builder = builders.entry(at).or_insert_with(new);
+                let from = record.offset as usize;
+                builder.add_raw(record.sealing, &record.members, &bytes[from..from + record.stored_len as usize]);
+                if builder.bytes() >= repository.config.pack_bytes as usize
+                    && let Some(builder) = builders.remove(&at)
+                {
+                    let stored = self.close_pack(used.domain, builder)?;
+                    tables.entry(used.domain).or_default().add_pack(stored.pack, &stored.records);
+                }
+            }
+            self.report.packs_repacked += 1;
+        }
+        for ((domain, _), builder) in builders {
+            let stored = self.close_pack(domain, builder)?;
+            tables.entry(domain).or_default().add_pack(stored.pack, &stored.records);
+        }
+        for (domain, table) in tables {
+            self.write_table(domain, table)?;
+        }
+        Ok(())
+    }
+
+    fn close_pack(&self, domain: DomainId, builder: PackBuilder) -> Result<StoredPack> {
+        let keep_key = self.repository.keep_key(domain).ok_or(RepoError::Fenced)?;
+        store_pack(&self.repository.store, builder.finish(&keep_key, &self.signing))
+    }
+
+    fn write_table(&self, domain: DomainId, table: TableBuilder) -> Result<()> {
+        let repository = self.repository;
+        let keep_key = repository.keep_key(domain).ok_or(RepoError::Fenced)?;
+        let header = HeaderParts { repository: repository.config.repository, domain, salt: repository.world.random() };
+        if let Some((key, object)) = table.finish(header, &keep_key, &self.signing) {
+            repository.store.put_new(&key, &object)?;
+        }
+        Ok(())
+    }
+
+    // ---- sweep ---------------------------------------------------------------------------------------------------
+
+    /// Sweeps the condemned lists whose time has come: what of them is still not needed. Returns what went.
+    fn sweep_ripe(
+        &mut self,
+        index: &Index,
+        ripe: &[&(Key, Condemned)],
+        uses: &HashMap<PackId, PackUse>,
+        listed: &HashMap<PackId, u64>,
+    ) -> Result<HashSet<PackId>> {
+        let doomed: Vec<PackId> = ripe
+            .iter()
+            .flat_map(|(_, list)| list.packs.iter().copied())
+            .filter(|id| listed.contains_key(id) && uses.get(id).is_none_or(|used| used.live_records == 0))
+            .collect();
+        if self.plan.act == Act::Preview {
+            self.report.bytes_freed += doomed.iter().filter_map(|id| listed.get(id)).sum::<u64>();
+            return Ok(doomed.into_iter().collect());
+        }
+        let runs: Vec<RunId> = ripe.iter().flat_map(|(_, list)| list.runs.iter().copied()).collect();
+        let names: HashSet<&str> = ripe.iter().map(|(key, _)| key.name()).collect();
+        self.sweep(index, &doomed, &runs, listed)?;
+        ripe.iter().try_for_each(|(key, _)| self.reaper.delete(key).map(drop))?;
+        // A waiting list goes with the last list that it is about.
+        for (key, list) in intent::condemned(&self.repository.store, &self.repository.trust)? {
+            if !list.of.is_empty() && list.of.iter().all(|of| names.contains(of.as_str())) {
+                self.reaper.delete(&key)?;
+            }
+        }
+        Ok(doomed.into_iter().collect())
+    }
+
+    /// Deletes packs that nothing needs and whose time has come. Tables first: nobody may find what is about to go.
+    fn sweep(&mut self, index: &Index, doomed: &[PackId], runs: &[RunId], listed: &HashMap<PackId, u64>) -> Result<()> {
+        let gone: HashSet<PackId> = doomed.iter().copied().collect();
+        let mut tables: BTreeMap<DomainId, TableBuilder> = BTreeMap::new();
+        let mut old = Vec::new();
+        for table in 0..index.table_count() {
+            if !index.table_packs(table).iter().any(|pack| gone.contains(&pack.id)) {
+                continue;
+            }
+            let domain = index.table_domain(table);
+            let builder = tables.entry(domain).or_default();
+            index.copy_without(table, &gone, builder)?;
+            if builder.entries() >= TABLE_ENTRIES_MAX {
+                self.write_table(domain, std::mem::take(builder))?;
+            }
+            old.push(index.table_key(table).clone());
+        }
+        for (domain, table) in tables {
+            self.write_table(domain, table)?;
+        }
+        old.iter().try_for_each(|key| self.reaper.delete(key).map(drop))?;
+        for (n, id) in doomed.iter().enumerate() {
+            self.step("deleting", n as u64, doomed.len() as u64)?;
+            self.reaper.delete(&pack_key(id))?;
+            self.report.packs_swept += 1;
+            self.report.bytes_freed += listed.get(id).copied().unwrap_or_default();
+        }
+        self.erase_runs(runs)
+    }
+
+    /// Deletes the keys of these runs, but of those that something needs again.
+    fn erase_runs(&mut self, runs: &[RunId]) -> Result<()> {
+        if runs.is_empty() {
+            return Ok(());
+        }
+        let repository = self.repository;
+        let state = State::load(&repository.store, &repository.trust)?.whole()?;
+        let mut used: BTreeSet<RunId> = state.records.values().map(|record| record.run).collect();
+        let index = Index::open(&repository.store, &repository.trust, &|d| repository.keep_key(d))?;
+        for table in 0..index.table_count() {
+            used.extend(index.table_origins(table).iter().map(|origin| origin.run));
+        }
+        for run in runs.iter().filter(|run| !used.contains(run)) {
+            for listed in repository.store.list_prefix(Shelf::Runs, &run.to_string())? {
+                self.reaper.delete(&listed.key)?;
+            }
+            self.report.runs_erased += 1;
+        }
+        Ok(())
+    }
+
+    /// Runs that no record and no snapshot names and that are not condemned yet.
+    fn dead_runs(&self, snapshots: &[Snapshot], lists: &[(Key, Condemned)]) -> Result<Vec<RunId>> {
+        let repository = self.repository;
+        let listed = repository.store.list(Shelf::Runs)?;
+        let mut used: BTreeSet<RunId> = snapshots.iter().map(|snapshot| snapshot.record.run).collect();
+        used.extend(lists.iter().flat_map(|(_, list)| list.runs.iter().copied()));
+        let index = Index::open(&repository.store, &repository.trust, &|d| repository.keep_key(d))?;
+        for table in 0..index.table_count() {
+            used.extend(index.table_origins(table).iter().map(|origin| origin.run));
+        }
+        let runs: BTreeSet<RunId> = listed.iter().filter_map(|listed| run_of(&listed.key)).collect();
+        Ok(runs.into_iter().filter(|run| !used.contains(run)).collect())
+    }
+
+    /// Condemns, looks who is at work, and sweeps at once when nobody is and nothing asks for patience.
+    fn condemn_and_sweep(
+        &mut self,
+        state: &State,
+        packs: Vec<PackId>,
+        runs: Vec<RunId>,
+        listed: &HashMap<PackId, u64>,
+    ) -> Result<()> {
+        let Repository { store, trust, world, .. } = self.repository;
+        let tips = state.tips.iter().copied().collect();
+        let time = crate::time::text(world.clock.now());
+        let list = Condemned { v: 1, time, packs: packs.clone(), runs: runs.clone(), tips, ..Condemned::default() };
+        let key = intent::condemn(store, trust, &self.signing, &list)?;
+        self.report.packs_condemned = packs.len() as u64;
+        let bytes: u64 = packs.iter().filter_map(|id| listed.get(id)).sum();
+        // Whoever announced itself before it could see the list is in this listing.
+        let at_work = self.at_work(&[])?;
+        if !at_work.open.is_empty() {
+            let names = self.names(&at_work);
+            self.write_waiting_list(vec![key.name().to_owned()], &at_work)?;
+            self.report.bytes_condemned += bytes;
+            self.report.waiting_for.push(format!("{} packs wait for work that began earlier: {names}", packs.len()));
+            return Ok(());
+        }
+        if !self.grace().is_zero() {
+            let seconds = self.grace().as_secs();
+            self.report.bytes_condemned += bytes;
+            self.report.waiting_for.push(format!("{} packs stay for {seconds} s of grace", packs.len()));
+            return Ok(());
+        }
+        let now = State::load(store, trust)?.whole()?;
+        if now.heads != state.heads {
+            self.report.bytes_condemned += bytes;
+            self.report.waiting_for.push("a snapshot was committed meanwhile: the next prune goes on".to_owned());
+            return Ok(());
+        }
+        let chunks = Chunks::new(self.repository)?;
+        self.sweep(&chunks.index(), &packs, &runs, listed)?;
+        self.reaper.delete(&key)?;
+        Ok(())
+    }
+
+    // ---- upkeep --------------------------------------------------------------------------------------------------
+
+    /// Puts small tables together, so that look-ups stay quick after many small backups.
+    fn merge_tables(&mut self, at_work: &AtWork) -> Result<()> {
+        if !at_work.open.is_empty() {
+            return Ok(());
+        }
+        let repository = self.repository;
+        let index = Index::open(&repository.store, &repository.trust, &|d| repository.keep_key(d))?;
+        let mut small: BTreeMap<DomainId, Vec<usize>> = BTreeMap::new();
+        for table in (0..index.table_count()).filter(|t| index.table_entries(*t) < TABLE_ENTRIES_MAX as u32 / 2) {
+            small.entry(index.table_domain(table)).or_default().push(table);
+        }
+        for (domain, tables) in small.into_iter().filter(|(_, tables)| tables.len() >= SMALL_TABLES_MAX) {
+            let mut builder = TableBuilder::default();
+            for table in &tables {
+                index.copy_without(*table, &HashSet::new(), &mut builder)?;
+                if builder.entries() >= TABLE_ENTRIES_MAX {
+                    self.write_table(domain, std::mem::take(&mut builder))?;
+                }
+            }
+            self.write_table(domain, builder)?;
+            tables.iter().try_for_each(|table| self.reaper.delete(index.table_key(*table)).map(drop))?;
+            self.report.tables_merged += tables.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Folds heads into a checkpoint when there are many, and removes ended announcements and dead writers' leftovers.
+    fn clean(&mut self, at_work: &AtWork) -> Result<()> {
+        let Repository { store, trust, world, .. } = self.repository;
+        let state = State::load(store, trust)?.whole()?;
+        if state.heads.len() > HEADS_MAX {
+            head::commit(store, trust, &self.signing, &state.checkpoint(world))?;
+            state.heads.iter().try_for_each(|id| self.reaper.delete(&head::head_key(id)).map(drop))?;
+        }
+        at_work.ended.iter().try_for_each(|key| self.reaper.delete(key).map(drop))?;
+        self.report.tidied_bytes = self.reaper.tidy()?;
+        Ok(())
+    }
+}

@@ -1,0 +1,157 @@
+//! Mending: writing again what another copy still has, or what can be rebuilt from what is left.
+//!
+//! It deletes only what is damaged and was replaced, or is worthless; never something sound (borg#3444).
+
+use crate::error::Result;
+use crate::id::PackId;
+use crate::index::{HeaderParts, Index, PackRef, TABLE_ENTRIES_MAX, TableBuilder};
+use crate::pack::{PackKind, read_whole};
+use crate::repository::Repository;
+use serde::Serialize;
+use std::collections::{BTreeMap, HashSet};
+use store::{Key, Kind, Reaper, Shelf, Store};
+
+/// What was mended.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct MendReport {
+    /// Objects brought back from another copy, or rebuilt.
+    pub mended: Vec<String>,
+    /// Packs that no table named and that are indexed again.
+    pub packs_indexed: u64,
+    /// Damaged objects that were worthless and are gone.
+    pub discarded: Vec<String>,
+    /// What could not be mended, and why.
+    pub unmended: Vec<String>,
+}
+
+impl Repository {
+    /// Mends what can be mended: from `copy`, where it has a sound object of the same name; keys from their second copy; the
+    /// index from the packs.
+    ///
+    /// # Errors
+    /// `NotAuthorised` without a keeper's key; whatever the stores return.
+    pub fn mend(&self, copy: Option<&Store>) -> Result<MendReport> {
+        let signing = self.keyring.keeping()?;
+        let reaper = Reaper::of(&self.store);
+        let mut report = MendReport::default();
+        if let Some(copy) = copy {
+            self.mend_from(copy, &reaper, &mut report)?;
+        }
+        report.mended.extend(self.mend_keys()?);
+        for shelf in [Shelf::Index, Shelf::Condemned, Shelf::Intents] {
+            for listed in self.store.list(shelf)? {
+                if self.store.get_checked(&listed.key).is_err_and(|e| e.kind == Kind::Corrupt) {
+                    // Tables are rebuilt below; without its list nothing is swept; an intent only delayed.
+                    reaper.delete(&listed.key)?;
+                    report.discarded.push(listed.key.path());
+                }
+            }
+        }
+        self.index_loose_packs(&signing, &reaper, &mut report)?;
+        for shelf in [Shelf::Packs, Shelf::Heads, Shelf::Runs, Shelf::Ledger, Shelf::Keys] {
+            for listed in self.store.list(shelf)? {
+                if self.store.get_checked(&listed.key).is_err_and(|e| e.kind == Kind::Corrupt) {
+                    report.unmended.push(format!("{}: damaged, and no copy at hand has it", listed.key));
+                }
+            }
+        }
+        Ok(report)
+    }
+
+    fn mend_from(&self, copy: &Store, reaper: &Reaper, report: &mut MendReport) -> Result<()> {
+        for shelf in [Shelf::Keys, Shelf::Runs, Shelf::Packs, Shelf::Index, Shelf::Ledger, Shelf::Events, Shelf::Heads] {
+            let theirs: BTreeMap<Key, u64> = copy.list(shelf)?.into_iter().map(|listed| (listed.key, listed.bytes)).collect();
+            let ours: HashSet<Key> = self.store.list(shelf)?.into_iter().map(|listed| listed.key).collect();
+            let named = self.named_packs()?;
+            for key in theirs.keys() {
+                let bad = match ours.contains(key) {
+                    true => self.store.get_checked(key).is_err_and(|e| e.kind == Kind::Corrupt),
+                    // What was pruned here stays pruned: only packs that our own tables name are fetched.
+                    false => shelf != Shelf::Packs || PackId::parse(key.name()).is_some_and(|id| named.contains(&id)),
+                };
+                if !bad {
+                    continue;
+                }
+                match copy.get_checked(key) {
+                    Ok(body) => {
+                        reaper.delete(key)?;
+                        self.store.put_new(key, &body)?;
+                        report.mended.push(key.path());
+                    }
+                    Err(e) => report.unmended.push(format!("{key}: the other copy does not have it either ({e})")),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn named_packs(&self) -> Result<HashSet<PackId>> {
+        let index = Index::open(&self.store, &self.trust, &|d| self.keep_key(d))?;
+        Ok((0..index.table_count()).flat_map(|table| index.table_packs(table)).map(|pack| pack.id).collect())
+    }
+
+    /// Indexes packs that no table names, and takes packs that are gone or damaged out of the tables, so that the next
+    /// backup stores what was in them anew.
+    fn index_loose_packs(&self, signing: &crate::crypt::Signing, reaper: &Reaper, report: &mut MendReport) -> Result<()> {
+        let index = Index::open(&self.store, &self.trust, &|d| self.keep_key(d))?;
+        let mut listed = HashSet::new();
+        let mut damaged = HashSet::new();
+        let mut loose = Vec::new();
+        let named = self.named_packs()?;
+        for object in self.store.list(Shelf::Packs)? {
+            let Some(id) = PackId::parse(object.key.name()) else { continue };
+            listed.insert(id);
+            match self.store.get_checked(&object.key) {
+                Ok(_) if named.contains(&id) => {}
+                Ok(bytes) => loose.push((id, bytes.len())),
+                Err(e) if e.kind == Kind::Corrupt => {
+                    damaged.insert(id);
+                }
+                Err(e) => return Err(e.into()),
+            }
+        }
+        let mut tables: BTreeMap<crate::id::DomainId, TableBuilder> = BTreeMap::new();
+        for (id, _) in loose {
+            let bytes = self.store.get_checked(&crate::pack::pack_key(&id))?;
+            match read_whole(&self.trust, |d| self.keep_key(d), &bytes) {
+                Ok(contents) => {
+                    let kind = PackKind::from_u8(contents.header.kind).unwrap_or(PackKind::Data);
+                    let pack = PackRef { id, bytes: bytes.len() as u32, kind };
+                    let table = tables.entry(contents.header.domain).or_default();
+                    table.add_pack(pack, &contents.records);
+                    report.packs_indexed += 1;
+                    if table.entries() >= TABLE_ENTRIES_MAX {
+                        let table = std::mem::take(table);
+                        self.put_table(contents.header.domain, table, signing)?;
+                    }
+                }
+                Err(e) => report.unmended.push(format!("packs/{id}: {e}")),
+            }
+        }
+        let gone: HashSet<PackId> = named.iter().filter(|id| !listed.contains(id) || damaged.contains(id)).copied().collect();
+        let mut old = Vec::new();
+        for table in 0..index.table_count() {
+            if index.table_packs(table).iter().any(|pack| gone.contains(&pack.id)) {
+                index.copy_without(table, &gone, tables.entry(index.table_domain(table)).or_default())?;
+                old.push(index.table_key(table).clone());
+            }
+        }
+        for (domain, table) in tables {
+            self.put_table(domain, table, signing)?;
+        }
+        for key in old {
+            reaper.delete(&key)?;
+            report.mended.push(key.path());
+        }
+        Ok(())
+    }
+
+    fn put_table(&self, domain: crate::id::DomainId, table: TableBuilder, signing: &crate::crypt::Signing) -> Result<()> {
+        let Some(keep_key) = self.keep_key(domain) else { return Ok(()) };
+        let header = HeaderParts { repository: self.config.repository, domain, salt: self.world.random() };
+        if let Some((key, object)) = table.finish(header, &keep_key, signing) {
+            self.store.put_new(&key, &object)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,134 @@
+//! Copying a repository, bit by bit, to another place: sealed objects, heads last. Needs no key, trusts nothing it reads.
+//!
+//! It never deletes at the destination: a copy prunes on its own, so that what is deleted here lives on there.
+
+use crate::error::{RepoError, Result};
+use crate::prune::Act;
+use crate::repository::Repository;
+use serde::Serialize;
+use std::collections::HashSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use store::{Key, Listed, Shelf, Span, Store, World};
+
+/// How far a copy is.
+#[derive(Clone, Copy, Debug)]
+pub struct CopyStep {
+    /// Objects copied.
+    pub done: u64,
+    /// Objects to copy.
+    pub total: u64,
+    /// Bytes copied.
+    pub bytes: u64,
+    /// Bytes to copy.
+    pub bytes_total: u64,
+}
+
+/// What was copied, or would be.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct CopyReport {
+    /// Objects at the source.
+    pub objects_total: u64,
+    /// Objects copied.
+    pub objects_copied: u64,
+    /// Bytes copied.
+    pub bytes_copied: u64,
+    /// Objects that were there already.
+    pub objects_present: u64,
+    /// Nothing had to be copied.
+    pub already_equal: bool,
+}
+
+/// Copies what `to` lacks of the repository in `from`. A snapshot shows at the destination only when all that it needs is
+/// durable there.
+///
+/// # Errors
+/// `NoRepository`; `AlreadyExists` when another repository is at the destination; `Damaged` when an object at the source
+/// does not match its name: nothing that could refer to it is copied then.
+pub fn replicate(from: &Store, to: &Store, world: &World, act: Act, on: &(dyn Fn(CopyStep) + Sync)) -> Result<CopyReport> {
+    let config = Key::new(Shelf::Root, "backstay.json").expect("a good name");
+    let mut warnings = Vec::new();
+    let identity = Repository::identity_of(from, &mut warnings)?;
+    match Repository::identity_of(to, &mut warnings) {
+        Ok(other) if other != identity => return Err(RepoError::AlreadyExists(to.address())),
+        Ok(_) | Err(RepoError::NoRepository(_)) => {}
+        Err(e) => return Err(e),
+    }
+    // Heads are listed first and copied last: what they refer to was there when they were.
+    let heads = from.list(Shelf::Heads)?;
+    let mut report = CopyReport::default();
+    let mut plan: Vec<Listed> = Vec::new();
+    // Announcements and condemned lists are about one place, not about the repository.
+    let shelves = [Shelf::Keys, Shelf::Runs, Shelf::Packs, Shelf::Index, Shelf::Ledger, Shelf::Events];
+    for shelf in shelves {
+        let present: HashSet<Key> = to.list(shelf)?.into_iter().map(|listed| listed.key).collect();
+        for listed in from.list(shelf)? {
+            report.objects_total += 1;
+            // The copy of the configuration is what makes a place a repository: it goes with the last.
+            let last = listed.key.name().starts_with("config.");
+            if present.contains(&listed.key) {
+                report.objects_present += 1;
+            } else if !last {
+                plan.push(listed);
+            }
+        }
+    }
+    let present: HashSet<Key> = to.list(Shelf::Heads)?.into_iter().map(|listed| listed.key).collect();
+    report.objects_total += heads.len() as u64;
+    let heads: Vec<Listed> = heads.into_iter().filter(|listed| !present.contains(&listed.key)).collect();
+    let bytes_total = plan.iter().chain(&heads).map(|listed| listed.bytes).sum();
+    let total = (plan.len() + heads.len()) as u64;
+    report.already_equal = total == 0;
+    if act == Act::Preview {
+        report.objects_copied = total;
+        report.bytes_copied = bytes_total;
+        return Ok(report);
+    }
+    let copied = (AtomicU64::new(0), AtomicU64::new(0));
+    for part in [&plan, &heads] {
+        copy_part(from, to, world, part, &|bytes| {
+            let done = copied.0.fetch_add(1, Ordering::Relaxed) + 1;
+            let bytes = copied.1.fetch_add(bytes, Ordering::Relaxed) + bytes;
+            on(CopyStep { done, total, bytes, bytes_total });
+        })?;
+    }
+    let body = from.get(&config, Span::Whole)?;
+    if to.size(&config)?.is_none() {
+        to.put_new(&config, &body)?;
+    }
+    for listed in from.list_prefix(Shelf::Keys, "config.")? {
+        to.put_new(&listed.key, &from.get_checked(&listed.key)?)?;
+    }
+    let recovery = Key::new(Shelf::Root, "RECOVERY.txt").expect("a good name");
+    if let (Some(_), None) = (from.size(&recovery)?, to.size(&recovery)?) {
+        to.put_new(&recovery, &from.get(&recovery, Span::Whole)?)?;
+    }
+    report.objects_copied = copied.0.into_inner();
+    report.bytes_copied = copied.1.into_inner();
+    Ok(report)
+}
+
+fn copy_part(from: &Store, to: &Store, world: &World, part: &[Listed], on: &(dyn Fn(u64) + Sync)) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let failed: Mutex<Option<RepoError>> = Mutex::default();
+    world.lanes.each(&|| {
+        while failed.lock().expect("no holder panics").is_none() {
+            let Some(listed) = part.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
+            let copy = || -> Result<u64> {
+                if world.stop.requested() {
+                    return Err(RepoError::Stopped);
+                }
+                let body = from.get_checked(&listed.key)?;
+                to.put_new(&listed.key, &body)?;
+                Ok(body.len() as u64)
+            };
+            match copy() {
+                Ok(bytes) => on(bytes),
+                Err(e) => {
+                    failed.lock().expect("no holder panics").get_or_insert(e);
+                }
+            }
+        }
+    });
+    failed.into_inner().expect("no holder panics").map_or(Ok(()), Err)
+}
