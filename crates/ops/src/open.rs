@@ -235,7 +235,7 @@ pub fn open(ctx: &Ctx, at: &Locator, key: &KeyFrom) -> Result<Repository, Failur
 }
 
 /// Whether anything of a repository is there: asked before a person is asked for a key.
-fn looks_like_one(store: &Store) -> Result<bool, Failure> {
+pub(crate) fn looks_like_one(store: &Store) -> Result<bool, Failure> {
     let config = store::Key::new(store::Shelf::Root, "backstay.json").expect("a good name");
     Ok(store.size(&config)?.is_some() || !store.list_prefix(store::Shelf::Keys, "config.")?.is_empty())
 }

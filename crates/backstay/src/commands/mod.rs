@@ -20,3 +20,11 @@ pub mod stats;
 pub mod tag;
 pub mod verify;
 pub mod version;
+
+use crate::render::Render;
+use ops::{Exit, Failure};
+
+/// Writes a text to standard output as it is.
+fn print(out: &Render, text: &[u8]) -> Result<(), Failure> {
+    out.raw(text).map_err(|e| Failure::new(Exit::Failed, "output", format!("cannot write to standard output: {e}")))
+}

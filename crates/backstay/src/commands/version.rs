@@ -1,8 +1,9 @@
 //! `backstay version`
 
 use crate::args::Global;
-use crate::render::Render;
+use crate::render::{Render, SCHEMA_VERSION};
 use ops::{Ctx, Exit, Failure};
+use serde_json::json;
 
 /// Options of `version`.
 #[derive(clap::Args, Debug)]
@@ -11,7 +12,18 @@ pub struct Args {}
 /// Runs the verb.
 ///
 /// # Errors
-/// Always, until it is written.
-pub fn run(_args: Args, _global: &Global, _ctx: &Ctx, _out: &mut Render) -> Result<Exit, Failure> {
-    Err(Failure::new(Exit::Failed, "not-written", "version is not written yet"))
+/// Never.
+pub fn run(_args: Args, _global: &Global, _ctx: &Ctx, out: &mut Render) -> Result<Exit, Failure> {
+    let version = env!("CARGO_PKG_VERSION");
+    out.document(&json!({
+        "schema_version": SCHEMA_VERSION,
+        "program": "backstay",
+        "version": version,
+        "format": repo::FORMAT,
+        "os": std::env::consts::OS,
+        "arch": std::env::consts::ARCH,
+    }));
+    let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
+    out.line(format_args!("backstay {version}, repository format {}, {os} {arch}", repo::FORMAT));
+    Ok(Exit::Ok)
 }

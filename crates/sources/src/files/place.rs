@@ -341,7 +341,7 @@ fn describe(fd: &OwnedFd, me: Me, found: Found) -> io::Result<(Inode, Heirs)> {
         _ => None,
     };
     let uid = (found == Found::Existing || stat.st_uid == me.uid).then_some(me.uid);
-    let acl = rustix::fs::fgetxattr(fd, "system.posix_acl_default", &mut [0u8; 0]).is_ok_and(|len| len > 0);
+    let acl = rustix::fs::fgetxattr_query(fd, "system.posix_acl_default").is_ok_and(|len| len > 0);
     Ok((Inode::of(&stat), Heirs { owner: uid.zip(gid), acl }))
 }
 

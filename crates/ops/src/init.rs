@@ -1,0 +1,168 @@
+//! Making a repository and its first key.
+//!
+//! What it is for: `backstay init`. What it may not know: terminals.
+//! Where data comes from and goes: an address and a way to come by a key; an empty repository, and a key file if asked.
+
+use crate::ctx::Ctx;
+use crate::failure::{Exit, Failure};
+use crate::open::{KeyFrom, Locator, remember};
+use repo::{Credential, PackSize, RepoError, Repository};
+use serde::Serialize;
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use store::NetworkPolicy;
+
+/// Below this many characters a passphrase gets a warning.
+const PASSPHRASE_CHARS_MIN: usize = 12;
+
+/// What the first key is.
+pub enum FirstKey {
+    /// A passphrase, from there.
+    Passphrase(KeyFrom),
+    /// Made up, and written to this file, which must not exist.
+    NewFile(PathBuf),
+}
+
+/// What is wanted.
+pub struct Request {
+    /// Where.
+    pub at: Locator,
+    /// Its first key.
+    pub key: FirstKey,
+    /// How large packs are.
+    pub packs: PackSize,
+    /// Whether it may lie on a network file system.
+    pub on_network: NetworkPolicy,
+}
+
+/// What was made.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The repository's id.
+    pub id: String,
+    /// Where it is.
+    pub repository: String,
+    /// When it was made, RFC 3339.
+    pub created: String,
+    /// Version of its format.
+    pub format: u32,
+    /// `passphrase` or `key file`.
+    pub key: &'static str,
+    /// The key file that was written.
+    pub key_file: Option<String>,
+    /// What its owner should know.
+    pub warnings: Vec<String>,
+}
+
+/// Makes a repository. When this returns `Ok` it, and the key file, survive power loss.
+///
+/// # Errors
+/// `repository-exists`; `key-file-exists`; whatever the store returns.
+pub fn init(ctx: &Ctx, request: &Request) -> Result<Report, Failure> {
+    if let Ok(store) = request.at.store()
+        && crate::open::looks_like_one(&store)?
+    {
+        return Err(RepoError::AlreadyExists(store.address()).into());
+    }
+    let label = format!("{}@{}", ctx.user, ctx.host);
+    let mut warnings = Vec::new();
+    let (repository, key, file) = match &request.key {
+        FirstKey::Passphrase(from) => {
+            let read = from.read("new passphrase: ")?;
+            warnings.extend(read.warning);
+            let Credential::Passphrase(passphrase) = Credential::parse(&read.text)? else {
+                return Err(Failure::new(
+                    Exit::WrongKey,
+                    "bad-key",
+                    "a new repository needs a passphrase, and this is a key of another kind",
+                )
+                .help("give a passphrase, or have a key made: --generate-key FILE"));
+            };
+            if passphrase.chars().count() < PASSPHRASE_CHARS_MIN {
+                warnings.push(format!(
+                    "the passphrase is short: with fewer than {PASSPHRASE_CHARS_MIN} characters it may be guessed"
+                ));
+            }
+            let store = request.at.create(request.on_network)?;
+            warnings.extend(store.warnings().into_iter().map(|w| w.text));
+            let made = Repository::init(&store, &ctx.world, Some(&passphrase), &label, request.packs)?;
+            (made.0, "passphrase", None)
+        }
+        FirstKey::NewFile(path) => {
+            let file = KeyFile::reserve(path)?;
+            let store = request.at.create(request.on_network)?;
+            warnings.extend(store.warnings().into_iter().map(|w| w.text));
+            let (repository, bundle) = Repository::init(&store, &ctx.world, None, &label, request.packs)?;
+            file.fill(bundle.to_json().as_bytes())?;
+            (repository, "key file", Some(path.display().to_string()))
+        }
+    };
+    warnings.extend(remember(ctx, &repository));
+    Ok(Report {
+        id: repository.id().to_string(),
+        repository: repository.store().address(),
+        created: repository.created().to_owned(),
+        format: repo::FORMAT,
+        key,
+        key_file: file,
+        warnings,
+    })
+}
+
+/// A new file for a key, readable by its owner only. Dropped unfilled, it is removed.
+pub struct KeyFile {
+    path: PathBuf,
+    file: File,
+    keep: bool,
+}
+
+impl KeyFile {
+    /// Makes the file, empty.
+    ///
+    /// # Errors
+    /// `key-file-exists` when something has that name already; `key-file` when it cannot be made.
+    pub fn reserve(path: &Path) -> Result<KeyFile, Failure> {
+        let file = File::options().write(true).create_new(true).mode(0o600).open(path);
+        let file = file.map_err(|e| match e.kind() {
+            std::io::ErrorKind::AlreadyExists => {
+                Failure::new(Exit::Failed, "key-file-exists", format!("{} exists already", path.display()))
+                    .help("name a new file: an existing key is never overwritten")
+            }
+            _ => KeyFile::failed(path, &e),
+        })?;
+        Ok(KeyFile { path: path.to_path_buf(), file, keep: false })
+    }
+
+    /// Writes the key. When this returns `Ok` the file survives power loss.
+    ///
+    /// # Errors
+    /// `key-file` when it cannot be written.
+    pub fn fill(mut self, key: &[u8]) -> Result<(), Failure> {
+        let mut write = || {
+            self.file.write_all(key)?;
+            self.file.write_all(b"\n")?;
+            self.file.sync_all()?;
+            let dir = self.path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            // Directory fsync: without it the file's name is lost on power cut.
+            File::open(dir)?.sync_all()
+        };
+        write().map_err(|e| KeyFile::failed(&self.path, &e))?;
+        self.keep = true;
+        Ok(())
+    }
+
+    fn failed(path: &Path, e: &std::io::Error) -> Failure {
+        Failure::new(Exit::TargetUnreachable, "key-file", format!("cannot write the key file {}: {e}", path.display()))
+    }
+}
+
+impl Drop for KeyFile {
+    fn drop(&mut self) {
+        if !self.keep {
+            // An empty file that stays is harmless and visible.
+            drop(std::fs::remove_file(&self.path));
+        }
+    }
+}
