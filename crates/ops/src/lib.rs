@@ -7,6 +7,7 @@
 
 mod ctx;
 mod failure;
+pub mod init;
 mod open;
 pub mod select;
 
