@@ -34,6 +34,7 @@ pub(crate) enum Purpose {
     ListRecords,
     Public,
     Snapshot,
+    Source,
 }
 
 /// A key derived from the concatenation of `material`.
@@ -53,6 +54,7 @@ pub(crate) fn derive(purpose: Purpose, material: &[&[u8]]) -> Secret {
         Purpose::ListRecords => "backstay v1 list records",
         Purpose::Public => "backstay v1 public",
         Purpose::Snapshot => "backstay v1 snapshot",
+        Purpose::Source => "backstay v1 source",
     };
     let mut hasher = blake3::Hasher::new_derive_key(context);
     material.iter().for_each(|part| {

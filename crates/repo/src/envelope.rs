@@ -15,7 +15,6 @@ pub(crate) enum Seal {
     Intent,
     Condemned,
     Certificate,
-    Event,
 }
 
 impl Seal {
@@ -25,7 +24,6 @@ impl Seal {
             Seal::Intent => b"BSIN",
             Seal::Condemned => b"BSCO",
             Seal::Certificate => b"BSCE",
-            Seal::Event => b"BSEV",
         }
     }
 
@@ -35,7 +33,6 @@ impl Seal {
             Seal::Intent => "an intent",
             Seal::Condemned => "a condemned list",
             Seal::Certificate => "a certificate",
-            Seal::Event => "an event",
         }
     }
 }

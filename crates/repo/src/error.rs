@@ -66,6 +66,9 @@ pub enum RepoError {
     /// A keeper declared this run dead while it was still at work.
     #[error("this run was fenced by a prune: it was silent for too long")]
     Fenced,
+    /// There are two different things of this name: two histories share an archive. Both are kept; do not retry.
+    #[error("there are two different versions of {0}")]
+    Differs(String),
     /// Somebody else changed the repository at the same time; trying again helps.
     #[error("{0}")]
     Busy(String),

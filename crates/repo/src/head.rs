@@ -7,7 +7,7 @@ use crate::b64;
 use crate::crypt::{Purpose, Secret, Signing, open_small, seal_small};
 use crate::envelope::{self, Seal, Trust};
 use crate::error::{RepoError, Result};
-use crate::id::{DomainId, HeadId, SnapshotId};
+use crate::id::{DomainId, HeadId, SignerId, SnapshotId};
 use crate::keys::Keyring;
 use crate::snapshot::{Public, Record};
 use serde::{Deserialize, Serialize};
@@ -75,6 +75,8 @@ pub struct Snapshot {
     pub id: SnapshotId,
     /// The domain it belongs to.
     pub domain: DomainId,
+    /// Who signed it.
+    pub signer: SignerId,
     /// Its place in the order of commits: later ones are greater.
     pub order: u64,
     /// What keepers may see.
@@ -237,8 +239,8 @@ impl State {
             let public = record.open_public(trust.repository, &keys.keep_key)?;
             let order = self.order.get(&record.id).copied().unwrap_or_default();
             let tags = public.tags.clone();
-            let (id, domain, record) = (record.id, record.domain, record.clone());
-            snapshots.insert(id, Snapshot { id, domain, order, public, tags, hold: None, verified: None, record });
+            let (id, domain, signer, record) = (record.id, record.domain, record.signer, record.clone());
+            snapshots.insert(id, Snapshot { id, domain, signer, order, public, tags, hold: None, verified: None, record });
         }
         let mut notes: Vec<(Note, HeadId, SnapshotId)> = Vec::new();
         for (head, edit) in &self.edits {

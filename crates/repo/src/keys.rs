@@ -271,7 +271,6 @@ pub struct DomainKeys {
 pub(crate) struct IdKeys {
     pub(crate) content: Secret,
     pub(crate) entries: Secret,
-    pub(crate) list: Secret,
 }
 
 impl DomainKeys {
@@ -281,7 +280,6 @@ impl DomainKeys {
         Some(IdKeys {
             content: derive(Purpose::IdContent, &[&id_key.0]),
             entries: derive(Purpose::IdEntries, &[&id_key.0]),
-            list: self.list_ids(),
         })
     }
 

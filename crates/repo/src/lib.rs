@@ -20,6 +20,7 @@ mod id;
 mod index;
 mod intent;
 mod keys;
+pub mod ledger;
 mod list;
 mod pack;
 mod pipeline;

@@ -6,7 +6,6 @@ use crate::error::{RepoError, Result};
 use crate::format::Cursor;
 use crate::id::{ChunkId, hex, unhex};
 use serde::{Deserialize, Serialize};
-use std::collections::HashSet;
 
 const LEAF_MIN: usize = 256;
 const LEAF_MAX: usize = 4096;
@@ -207,13 +206,6 @@ impl List {
             }
         }
         Ok(())
-    }
-
-    /// Every node's id.
-    pub(crate) fn nodes(&self, fetch: Fetch<'_>) -> Result<HashSet<ChunkId>> {
-        let mut nodes = HashSet::new();
-        self.mark(fetch, &mut |id| nodes.insert(*id), &mut |_| Ok(()))?;
-        Ok(nodes)
     }
 
     /// The ids at the positions `first` to `first + count`.

@@ -174,3 +174,324 @@ fn plaintext_and_paths_are_in_no_object() {
         }
     }
 }
+
+fn prune_plan(max_unused: repo::MaxUnused, act: repo::Act) -> repo::PrunePlan<'static> {
+    repo::PrunePlan { act, max_unused, grace: repo::Grace::Default, is_dead: &|_| false, process: Process::default() }
+}
+
+fn prune(repository: &Repository) -> repo::PruneReport {
+    repository.prune(&prune_plan(repo::MaxUnused::Percent(0.0), repo::Act::Do), &|_| {}).expect("prunes")
+}
+
+fn verify(repository: &Repository, depth: repo::Depth) -> repo::VerifyReport {
+    let plan = repo::VerifyPlan { depth, share: repo::Share::All, snapshots: None, process: Process::default() };
+    repository.verify(&plan, &|_| {}).expect("verifies")
+}
+
+fn reopen(mem: &MemStore) -> repo::Result<Repository> {
+    let store = Store::new(Arc::new(mem.clone()));
+    Repository::open(&store, &world(Lanes::Inline), &Credential::Passphrase(passphrase()))
+}
+
+#[test]
+fn pruning_gives_space_back_and_survivors_stay_whole() {
+    let mem = MemStore::new();
+    let repository = init(&mem, Lanes::Threads(2));
+    let old = tree(0, 800);
+    let first = back_up(&repository, &old);
+    let mut new = tree(0, 400);
+    new.extend((400..800).map(|i| (format!("data/{i:05}"), noise(99_000 + i, 3000))));
+    let second = back_up(&repository, &new);
+    let before = repository.stats().expect("counts");
+    repository.forget(&[first.snapshot.id]).expect("forgets");
+    let preview =
+        repository.prune(&prune_plan(repo::MaxUnused::Percent(0.0), repo::Act::Preview), &|_| {}).expect("previews");
+    assert_eq!(repository.stats().expect("counts").pack_bytes, before.pack_bytes, "a preview deletes nothing");
+    let report = prune(&repository);
+    assert!(preview.bytes_freed > 500_000 && report.packs_swept > 0 && report.waiting_for.is_empty(), "{report:?}");
+    let after = repository.stats().expect("counts");
+    assert!(after.pack_bytes + 500_000 < before.pack_bytes, "{before:?} {after:?}");
+    assert_eq!(restore(&repository, &second.snapshot), new);
+    assert_eq!(verify(&repository, repo::Depth::Decoded).problems, []);
+    let again = prune(&repository);
+    assert_eq!((again.packs_swept, again.packs_condemned), (0, 0), "a second prune finds nothing to do");
+    repository.forget(&[second.snapshot.id]).expect("forgets");
+    prune(&repository);
+    prune(&repository);
+    let empty = repository.stats().expect("counts");
+    assert_eq!((empty.packs, empty.runs, empty.index_tables), (0, 0, 0), "nothing is left of what nobody needs");
+}
+
+#[test]
+fn a_prune_beside_a_running_backup_waits_and_loses_nothing() {
+    let mem = MemStore::new();
+    let repository = init(&mem, Lanes::Inline);
+    let files = tree(0, 300);
+    let first = back_up(&repository, &files);
+    let writer = reopen(&mem).expect("opens");
+    let mut capture = writer.capture(plan()).expect("begins");
+    // The running backup relies on chunks that are about to lose their last snapshot.
+    repository.forget(&[first.snapshot.id]).expect("forgets");
+    let report = prune(&repository);
+    assert_eq!(report.packs_swept, 0);
+    assert!(!report.waiting_for.is_empty());
+    let cutter = capture.cutter();
+    for (key, data) in &files {
+        let cut = cutter.whole(data.clone());
+        let chunks = u64::from(!data.is_empty());
+        if chunks > 0 {
+            capture.chunk(cut).expect("stores");
+        }
+        let file = FileNode { size: data.len() as u64, chunks, digest: None, extents: None };
+        capture.entry(&entry(key, Node::File(file))).expect("adds");
+    }
+    let done = capture.commit(Outcome::default()).expect("commits");
+    for _ in 0..3 {
+        prune(&repository);
+    }
+    assert_eq!(restore(&repository, &done.snapshot), files);
+    assert_eq!(verify(&repository, repo::Depth::Decoded).problems, []);
+}
+
+#[test]
+fn a_backup_that_begins_after_a_condemnation_stores_anew_what_is_about_to_go() {
+    let mem = MemStore::new();
+    let repository = init(&mem, Lanes::Inline);
+    let files = tree(0, 300);
+    let first = back_up(&repository, &files);
+    let reader = reopen(&mem).expect("opens");
+    let reading = reader.reading(&Process::default()).expect("reads");
+    repository.forget(&[first.snapshot.id]).expect("forgets");
+    assert!(!prune(&repository).waiting_for.is_empty(), "somebody reads");
+    let second = back_up(&repository, &files);
+    assert!(second.snapshot.public.stats.new_bytes > 100_000, "condemned chunks are not relied on");
+    assert_eq!(restore(&reader, &first.snapshot), files, "a reader keeps what it began to read");
+    drop(reading);
+    assert!(prune(&repository).packs_swept > 0);
+    assert_eq!(restore(&repository, &second.snapshot), files);
+    assert_eq!(verify(&repository, repo::Depth::Decoded).problems, []);
+}
+
+#[test]
+fn a_writer_that_was_given_up_does_not_commit() {
+    let mem = MemStore::new();
+    let repository = init(&mem, Lanes::Inline);
+    let capture = repository.capture(plan()).expect("begins");
+    let keeper = reopen(&mem).expect("opens");
+    let plan = repo::PrunePlan { is_dead: &|_| true, ..prune_plan(repo::MaxUnused::Unlimited, repo::Act::Do) };
+    keeper.prune(&plan, &|_| {}).expect("prunes");
+    assert!(matches!(capture.commit(Outcome::default()), Err(RepoError::Fenced)));
+    assert!(keeper.snapshots().expect("lists").is_empty());
+}
+
+#[test]
+fn any_damage_is_seen_and_nothing_wrong_is_given_out() {
+    let good = MemStore::new();
+    let files = tree(0, 60);
+    back_up(&init(&good, Lanes::Inline), &files);
+    let store = Store::new(Arc::new(good.clone()));
+    for key in good.keys().into_iter().filter(|key| key.path() != "RECOVERY.txt") {
+        let len = store.size(&key).expect("sizes").expect("is there") as usize;
+        for how in 0..4 {
+            let mem = MemStore::new();
+            let copy = Store::new(Arc::new(mem.clone()));
+            for key in good.keys() {
+                copy.put_new(&key, &store.get(&key, store::Span::Whole).expect("reads")).expect("copies");
+            }
+            match how {
+                0 => mem.corrupt(&key, |body| body[len / 2] ^= 4),
+                1 => mem.corrupt(&key, |body| body.truncate(len / 3)),
+                2 => mem.corrupt(&key, |body| body[..len.min(40)].fill(0x55)),
+                _ => mem.remove(&key),
+            }
+            let outcome = reopen(&mem).and_then(|repository| {
+                let plan = repo::VerifyPlan {
+                    depth: repo::Depth::Decoded,
+                    share: repo::Share::All,
+                    snapshots: None,
+                    process: Process::default(),
+                };
+                let found = repository.verify(&plan, &|_| {})?.problems;
+                let snapshot = repository.snapshots()?.pop();
+                Ok((found, snapshot.map(|snapshot| try_restore(&repository, &snapshot))))
+            });
+            let Ok((problems, restored)) = outcome else { continue };
+            let harmless = how == 3 && restored.as_ref().is_some_and(|r| r.as_ref().is_ok_and(|r| *r == files));
+            assert!(!problems.is_empty() || harmless, "damage {how} of {key} was not seen");
+            if let Some(Ok(restored)) = restored {
+                assert_eq!(restored, files, "damage {how} of {key}");
+            }
+        }
+    }
+}
+
+fn try_restore(repository: &Repository, snapshot: &repo::Snapshot) -> repo::Result<BTreeMap<String, Vec<u8>>> {
+    let reading = repository.reading(&Process::default())?;
+    let reader = reading.open(snapshot)?;
+    let mut files = BTreeMap::new();
+    for located in reader.entries(b"") {
+        let located = located?;
+        let Node::File(file) = &located.entry.node else { panic!("only files") };
+        let data = Mutex::new(Vec::new());
+        for id in reader.ids(located.first, file.chunks)? {
+            let want = Want { id, place: reader.locate(&id)?, tag: 0 };
+            let failed = reader.fetch(&[want], &|_, bytes| {
+                data.lock().expect("lock").extend_from_slice(bytes);
+                Ok(())
+            })?;
+            if let Some((_, e)) = failed.into_iter().next() {
+                return Err(e);
+            }
+        }
+        files.insert(String::from_utf8(located.entry.key).expect("text").replace('\0', "/"), data.into_inner().expect("lock"));
+    }
+    Ok(files)
+}
+
+#[test]
+fn a_copy_is_the_repository_and_mends_it() {
+    let mem = MemStore::new();
+    let repository = init(&mem, Lanes::Inline);
+    let files = tree(0, 200);
+    back_up(&repository, &files);
+    let twin = MemStore::new();
+    let to = Store::new(Arc::new(twin.clone()));
+    let report = repo::replicate(repository.store(), &to, repository.world(), repo::Act::Do, &|_| {}).expect("copies");
+    assert!(report.objects_copied > 5 && !report.already_equal);
+    let again = repo::replicate(repository.store(), &to, repository.world(), repo::Act::Do, &|_| {}).expect("copies");
+    assert!(again.already_equal);
+    let copy = reopen(&twin).expect("opens");
+    assert_eq!(restore(&copy, &copy.snapshots().expect("lists")[0]), files);
+    let pack = mem.keys().into_iter().find(|key| key.path().starts_with("packs/")).expect("a pack");
+    let index = mem.keys().into_iter().find(|key| key.path().starts_with("index/")).expect("a table");
+    mem.corrupt(&pack, |body| body[200] ^= 1);
+    mem.remove(&index);
+    assert!(!verify(&repository, repo::Depth::Decoded).damaged_snapshots.is_empty());
+    repository.mend(Some(&to)).expect("mends");
+    assert_eq!(verify(&repository, repo::Depth::Decoded).problems, []);
+    let keyless = repo::verify_keyless(&to, repository.world(), &|_| {}).expect("verifies");
+    assert_eq!(keyless.problems, []);
+    twin.corrupt(&pack, |body| body[300] ^= 1);
+    assert_eq!(repo::verify_keyless(&to, repository.world(), &|_| {}).expect("verifies").problems.len(), 1);
+}
+
+#[test]
+fn each_role_can_do_its_part_and_no_more() {
+    let mem = MemStore::new();
+    let mut owner = init(&mem, Lanes::Inline);
+    let files = tree(0, 50);
+    back_up(&owner, &files);
+    let store = Store::new(Arc::new(mem.clone()));
+    let mut enrol = |role| {
+        let bundle = owner.enrol(role, "helper", None).expect("enrols");
+        let again = repo::Bundle::from_json(&bundle.to_json()).expect("reads");
+        Repository::open(&store, &world(Lanes::Inline), &Credential::Bundle(Box::new(again))).expect("opens")
+    };
+    let writer = enrol(repo::Role::Writer);
+    let written = back_up(&writer, &files);
+    assert_eq!(back_up(&writer, &files).snapshot.public.stats.new_bytes, 0, "a writer knows its own history");
+    assert_eq!(writer.snapshots().expect("lists").len(), 2, "and nobody else's");
+    assert!(matches!(writer.reading(&Process::default()).map(drop), Err(RepoError::NotAuthorised { .. })));
+    assert!(matches!(writer.forget(&[written.snapshot.id]), Err(RepoError::NotAuthorised { .. })));
+    assert!(writer.prune(&prune_plan(repo::MaxUnused::Unlimited, repo::Act::Do), &|_| {}).is_err());
+    let keeper = enrol(repo::Role::Keeper);
+    assert_eq!(keeper.snapshots().expect("lists").len(), 3);
+    assert!(matches!(keeper.reading(&Process::default()).map(drop), Err(RepoError::NotAuthorised { .. })));
+    assert!(matches!(keeper.capture(plan()).map(drop), Err(RepoError::NotAuthorised { .. })));
+    assert_eq!(verify(&keeper, repo::Depth::Digests).problems, []);
+    keeper.forget(&[written.snapshot.id]).expect("forgets");
+    prune(&keeper);
+    let reader = enrol(repo::Role::Reader);
+    assert!(matches!(reader.capture(plan()).map(drop), Err(RepoError::NotAuthorised { .. })));
+    for snapshot in reader.snapshots().expect("lists") {
+        assert_eq!(restore(&reader, &snapshot), files);
+    }
+    assert_eq!(verify(&owner, repo::Depth::Decoded).problems, []);
+}
+
+#[test]
+fn many_heads_fold_into_a_checkpoint_that_says_the_same() {
+    let mem = MemStore::new();
+    let repository = init(&mem, Lanes::Inline);
+    let files = tree(0, 3);
+    let ids: Vec<_> = (0..70).map(|_| back_up(&repository, &files).snapshot.id).collect();
+    repository.forget(&ids[..10]).expect("forgets");
+    let seen = repository.tips().expect("tips");
+    prune(&repository);
+    assert!(repository.stats().expect("counts").heads <= 2);
+    let now: Vec<_> = repository.snapshots().expect("lists").iter().map(|s| s.id).collect();
+    assert_eq!(now, ids[10..]);
+    repository.check_history(&seen).expect("the history goes on from what was seen");
+    let next = back_up(&repository, &files);
+    assert_eq!(repository.snapshots().expect("lists").last().map(|s| s.id), Some(next.snapshot.id));
+    assert_eq!(verify(&repository, repo::Depth::Decoded).problems, []);
+}
+
+#[test]
+fn a_rollback_is_noticed_by_who_saw_more() {
+    let mem = MemStore::new();
+    let repository = init(&mem, Lanes::Inline);
+    back_up(&repository, &tree(0, 3));
+    let before: Vec<_> = mem.keys();
+    back_up(&repository, &tree(0, 3));
+    let seen = repository.tips().expect("tips");
+    for key in mem.keys().into_iter().filter(|key| !before.contains(key)) {
+        mem.remove(&key);
+    }
+    assert!(matches!(repository.check_history(&seen), Err(RepoError::LostHistory(_))));
+}
+
+#[test]
+fn an_init_that_was_cut_off_can_be_repeated() {
+    for puts in 0..12 {
+        let mem = MemStore::new();
+        mem.fail_after(puts, store::Kind::Unreachable);
+        let store = Store::new(Arc::new(mem.clone()));
+        let made = Repository::init(&store, &world(Lanes::Inline), Some(&passphrase()), "test", PackSize::Disk);
+        mem.heal();
+        if made.is_err() && store.size(&store::Key::new(store::Shelf::Root, "backstay.json").expect("good")).expect("sizes").is_none() {
+            let opened = reopen(&mem);
+            assert!(matches!(opened.map(drop), Err(RepoError::NoRepository(_))));
+            Repository::init(&store, &world(Lanes::Inline), Some(&passphrase()), "test", PackSize::Disk).expect("made");
+        }
+        let repository = reopen(&mem).expect("opens");
+        // Cut off at the very last object, the spare copy of the configuration, it is whole but for that.
+        repository.mend(None).expect("mends");
+        assert_eq!(verify(&repository, repo::Depth::Decoded).problems, [], "after {puts} puts");
+    }
+}
+
+#[test]
+fn a_store_that_fails_at_any_put_leaves_what_was_committed() {
+    let mem = MemStore::new();
+    let repository = init(&mem, Lanes::Inline);
+    let old = tree(0, 40);
+    let first = back_up(&repository, &old);
+    let new = tree(1000, 40);
+    for puts in 0..12 {
+        mem.fail_after(puts, store::Kind::Full);
+        let outcome = repository.capture(plan()).and_then(|mut capture| {
+            for (key, data) in &new {
+                let chunks = u64::from(!data.is_empty());
+                if chunks > 0 {
+                    let cut = capture.cutter().whole(data.clone());
+                    capture.chunk(cut)?;
+                }
+                let file = FileNode { size: data.len() as u64, chunks, digest: None, extents: None };
+                capture.entry(&entry(key, Node::File(file)))?;
+            }
+            capture.commit(Outcome::default())
+        });
+        mem.heal();
+        let snapshots = repository.snapshots().expect("lists");
+        assert_eq!(restore(&repository, &snapshots[0]), old);
+        assert_eq!(snapshots[0].id, first.snapshot.id);
+        for snapshot in &snapshots[1..] {
+            assert_eq!(restore(&repository, snapshot), new, "what is visible is whole");
+        }
+        if outcome.is_ok() {
+            assert_eq!(snapshots.last().map(|s| s.id), outcome.ok().map(|c| c.snapshot.id));
+        }
+        assert_eq!(verify(&repository, repo::Depth::Decoded).problems, []);
+    }
+}
