@@ -5,11 +5,24 @@
 //! Where data comes from and goes: requests come from the binary; `sources` and `repo` do the work.
 #![warn(missing_docs)]
 
+pub mod copy;
 mod ctx;
+pub mod diff;
 mod failure;
+pub mod find;
+pub mod forget;
+pub mod group;
 pub mod init;
+pub mod key;
+pub mod listing;
+pub mod ls;
 mod open;
+pub mod prune;
 pub mod select;
+pub mod snapshots;
+pub mod stats;
+pub mod tag;
+pub mod verify;
 
 pub use ctx::{Ctx, host_name};
 pub use failure::{Exit, Failure};

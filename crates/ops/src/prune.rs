@@ -1,0 +1,52 @@
+//! Giving back the space that no snapshot needs.
+
+use crate::ctx::Ctx;
+use crate::failure::Failure;
+use crate::open::remember;
+use repo::{Act, Grace, MaxUnused, PrunePlan, PruneReport, PruneStep, Repository};
+use serde::Serialize;
+
+/// What is asked of `prune`.
+#[derive(Clone, Copy)]
+pub struct PruneRequest {
+    /// Whether anything is to change.
+    pub act: Act,
+    /// How much may stay unused.
+    pub max_unused: MaxUnused,
+    /// How long what is condemned waits.
+    pub grace: Grace,
+}
+
+/// What a prune did, or would do.
+#[derive(Serialize)]
+pub struct PruneOutcome {
+    /// Nothing was changed.
+    pub dry_run: bool,
+    /// The engine's counts.
+    #[serde(flatten)]
+    pub report: PruneReport,
+}
+
+/// Is told how far the prune is.
+pub type On<'a> = &'a (dyn Fn(PruneStep) + Sync);
+
+/// Condemns what no snapshot needs, and sweeps what was condemned and nobody uses. When this returns `Ok`, what was swept
+/// is gone and what is needed is not.
+///
+/// # Errors
+/// `NotAuthorised` without a keeper's key; damage that makes it unknown what is needed: nothing is swept then.
+pub fn prune(ctx: &Ctx, repository: &Repository, request: &PruneRequest, on: On<'_>) -> Result<PruneOutcome, Failure> {
+    let plan = PrunePlan {
+        act: request.act,
+        max_unused: request.max_unused,
+        grace: request.grace,
+        is_dead: &|process| ctx.is_dead(process),
+        process: ctx.process.clone(),
+    };
+    let report = repository.prune(&plan, on)?;
+    if request.act == Act::Do {
+        // A prune may have folded the heads.
+        remember(ctx, repository);
+    }
+    Ok(PruneOutcome { dry_run: request.act == Act::Preview, report })
+}
