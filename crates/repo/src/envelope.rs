@@ -167,6 +167,11 @@ impl Trust {
         self.has_role(signer, "keeper")
     }
 
+    /// Whether this signer may commit.
+    pub(crate) fn is_writer(&self, signer: SignerId) -> bool {
+        self.has_role(signer, "writer")
+    }
+
     /// Whether this signer's snapshots, packs and tables count in `domain`.
     pub(crate) fn may_write(&self, signer: SignerId, domain: DomainId) -> bool {
         let own = self.enrolled.get(&signer).is_some_and(|(_, c)| c.domain.is_none_or(|own| own == domain));

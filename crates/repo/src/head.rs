@@ -296,6 +296,9 @@ fn decode(trust: &Trust, key: &Key, object: &[u8]) -> Result<(Head, bool)> {
         return Err(RepoError::damaged(key.path(), "was made by a later version of the program"));
     }
     let keeper = trust.is_keeper(signer);
+    if !keeper && !trust.is_writer(signer) {
+        return Err(RepoError::damaged(key.path(), format!("is signed by {signer}, who may not commit")));
+    }
     if !keeper && !(head.removes.is_empty() && head.covers.is_empty() && head.edits.is_empty()) {
         return Err(RepoError::damaged(key.path(), format!("is signed by {signer}, who may only add")));
     }

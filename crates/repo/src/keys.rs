@@ -46,8 +46,13 @@ pub enum Credential {
     Passphrase(Zeroizing<String>),
     /// Carries one role's keys.
     Bundle(Box<Bundle>),
-    /// A bare recovery identity, as on the printed kit.
-    Identity(Box<age::x25519::Identity>),
+    /// A recovery identity, as on the printed kit, and the root key that stands there with it.
+    Identity {
+        /// What opens.
+        identity: Box<age::x25519::Identity>,
+        /// Whose repository it must be; without it a forged repository cannot be told from the right one.
+        root: Option<[u8; 32]>,
+    },
 }
 
 impl Credential {
@@ -70,7 +75,10 @@ impl Credential {
         match identity {
             Some(line) => {
                 let identity = line.parse().map_err(|e: &str| RepoError::BadKey(format!("age identity: {e}")))?;
-                Ok(Credential::Identity(Box::new(identity)))
+                let root = trimmed.lines().find_map(|line| line.trim().strip_prefix("root:")).map(str::trim);
+                let bad = || RepoError::BadKey("its root key is not 64 hex digits".into());
+                let root = root.map(|root| unhex(root).ok_or_else(bad)).transpose()?;
+                Ok(Credential::Identity { identity: Box::new(identity), root })
             }
             None => Ok(Credential::Passphrase(Zeroizing::new(text.to_owned()))),
         }

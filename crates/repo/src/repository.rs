@@ -303,13 +303,15 @@ impl Repository {
         Ok(())
     }
 
-    /// The recovery identity and the recipients: what the printed kit needs.
+    /// What the printed kit holds, as the two lines that [`Credential::parse`] reads: the recovery identity and the root
+    /// key.
     ///
     /// # Errors
     /// `NotAuthorised` without a reader's key.
     pub fn identity(&self) -> Result<Zeroizing<String>> {
         use age::secrecy::ExposeSecret;
-        Ok(Zeroizing::new(self.keyring.opening()?.to_string().expose_secret().to_owned()))
+        let identity = self.keyring.opening()?.to_string();
+        Ok(Zeroizing::new(format!("{}\nroot: {}", identity.expose_secret(), self.config.root)))
     }
 
     /// Writes again what can be rebuilt of the objects that open the repository: `backstay.json`, its copy, certificates.
@@ -467,9 +469,9 @@ fn unlock(store: &Store, config: &Config, credential: &Credential, warnings: &mu
     let wrong = || RepoError::WrongKey(store.address());
     match credential {
         Credential::Bundle(bundle) => Ok((**bundle).clone()),
-        Credential::Identity(identity) => {
+        Credential::Identity { identity, root } => {
             let recipient = identity.to_public().to_string();
-            if !config.recipients.contains(&recipient) {
+            if root.is_some_and(|root| hex(&root) != config.root) || !config.recipients.contains(&recipient) {
                 return Err(wrong());
             }
             let mut last = RepoError::damaged("keys/masters", "is gone");

@@ -495,3 +495,50 @@ fn a_store_that_fails_at_any_put_leaves_what_was_committed() {
         assert_eq!(verify(&repository, repo::Depth::Decoded).problems, []);
     }
 }
+
+#[test]
+fn the_kit_alone_opens_the_repository_and_no_other() {
+    let mem = MemStore::new();
+    let repository = init(&mem, Lanes::Inline);
+    let files = tree(0, 20);
+    back_up(&repository, &files);
+    let kit = Credential::parse(&format!("printed kit\n{}\n", *repository.identity().expect("has it"))).expect("reads");
+    let store = Store::new(Arc::new(mem.clone()));
+    let opened = Repository::open(&store, &world(Lanes::Inline), &kit).expect("opens");
+    assert_eq!(restore(&opened, &opened.snapshots().expect("lists")[0]), files);
+    let other = MemStore::new();
+    init(&other, Lanes::Inline);
+    let store = Store::new(Arc::new(other));
+    assert!(matches!(Repository::open(&store, &world(Lanes::Inline), &kit).map(drop), Err(RepoError::WrongKey(_))));
+}
+
+#[test]
+fn one_lost_table_costs_time_and_not_data() {
+    let mem = MemStore::new();
+    let repository = init(&mem, Lanes::Inline);
+    let files = tree(0, 100);
+    let done = back_up(&repository, &files);
+    let tables: Vec<_> = mem.keys().into_iter().filter(|key| key.shelf() == store::Shelf::Index).collect();
+    tables.iter().for_each(|key| mem.remove(key));
+    assert_eq!(restore(&repository, &done.snapshot), files);
+    repository.mend(None).expect("mends");
+    assert_eq!(repository.stats().expect("counts").index_tables, 1);
+    assert_eq!(verify(&repository, repo::Depth::Decoded).problems, []);
+}
+
+#[test]
+fn a_lost_head_stops_deletion_and_not_reading() {
+    let mem = MemStore::new();
+    let repository = init(&mem, Lanes::Inline);
+    let files = tree(0, 20);
+    back_up(&repository, &files);
+    let heads: Vec<_> = mem.keys().into_iter().filter(|key| key.shelf() == store::Shelf::Heads).collect();
+    let last = back_up(&repository, &files);
+    let victim = heads.iter().find(|key| mem.keys().contains(key)).expect("a head");
+    mem.remove(victim);
+    assert!(!repository.history_problems().expect("reads").is_empty());
+    assert_eq!(restore(&repository, &last.snapshot), files);
+    let refused = repository.prune(&prune_plan(repo::MaxUnused::Unlimited, repo::Act::Do), &|_| {});
+    assert!(matches!(refused.map(drop), Err(RepoError::LostHistory(_))));
+    assert!(!verify(&repository, repo::Depth::Listed).problems.is_empty());
+}
