@@ -11,8 +11,10 @@ use super::pick::Pick;
 use super::place::{self, Must, Tree};
 use super::plan::{Planner, Window};
 use super::readback;
-use super::report::{
-    Progress, Rebase, RestoreError, RestoreMode, RestorePlan, RestoreReport, Special, Tally, TargetError,
+use super::restored::Tally;
+pub use super::restored::{
+    AfterCheck, Extras, LISTED_MAX, Note, Owner, Problem, Progress, Rebase, RestoreError, RestoreMode, RestorePlan,
+    RestoreReport, Special, TargetError,
 };
 use super::stamp::Stamper;
 use super::write::Parts;

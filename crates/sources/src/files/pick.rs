@@ -2,7 +2,7 @@
 //!
 //! It may not know the target. `plan` asks it for each entry, handing down what it said of the directory above.
 
-use super::report::{RestoreError, RestorePlan};
+use super::restored::{RestoreError, RestorePlan};
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use repo::{is_within, key_of_path, path_of_key};

@@ -8,7 +8,7 @@
 //! What it may not know: snapshots, content.
 //! Where data comes from and goes: `plan` makes directories, `write` makes files in them.
 
-use super::report::TargetError;
+use super::restored::TargetError;
 use rustix::fs::{AtFlags, Dev, Dir as Listing, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 use std::collections::{HashMap, VecDeque};
@@ -550,3 +550,6 @@ pub(super) fn symlink(dir: impl AsFd, name: &[u8], text: &[u8]) -> io::Result<()
 pub(super) fn node(dir: impl AsFd, name: &[u8], kind: FileType, device: Dev) -> io::Result<()> {
     Ok(rustix::fs::mknodat(dir, checked(name)?, kind, Mode::RUSR | Mode::WUSR, device)?)
 }
+
+#[cfg(test)]
+mod tests;

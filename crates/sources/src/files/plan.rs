@@ -9,7 +9,7 @@
 use super::apply::{Run, weigh};
 use super::pick::Verdict;
 use super::place::{self, DEPTH_MAX, Dir, Found, Inode};
-use super::report::{Extras, Rebase, RestoreError, RestoreMode, Special, add};
+use super::restored::{Extras, Rebase, RestoreError, RestoreMode, Special, add};
 use repo::{ChunkId, Entry, FileNode, Located, Node, RepoError, Want, is_within};
 use rustix::fs::FileType;
 use std::collections::{HashMap, HashSet, VecDeque};

@@ -7,7 +7,7 @@
 //! have becomes a note per kind; it never fails a restore.
 
 use super::place::{self, Heirs, Me};
-use super::report::{Owner, Special, Tally};
+use super::restored::{Owner, Special, Tally};
 use repo::{Entry, Node};
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
@@ -83,7 +83,8 @@ impl<'a> Stamper<'a> {
     /// The mode to create a file with, and what it will be like then: never more open than it shall be in the end.
     pub fn creation(&self, entry: &Entry, heirs: Heirs) -> (u32, Before) {
         let stays = self.owner_of(entry).is_none_or(|owner| heirs.owner == Some(owner));
-        let mode = if stays { entry.mode & 0o777 } else { 0o600 };
+        // Only who may write a file may set attributes on it.
+        let mode = if stays && entry.xattrs.is_empty() { entry.mode & 0o777 } else { 0o600 };
         let history = if heirs.acl { History::Inherited } else { History::Fresh };
         let known = (history == History::Fresh).then_some(mode & !self.me.umask);
         (mode, Before { owner: heirs.owner, mode: known, history })
@@ -163,6 +164,11 @@ impl<'a> Stamper<'a> {
         };
         let is_acl = |name: &[u8]| ACL.contains(&name);
         let is_security = |name: &[u8]| name.starts_with(b"security.");
+        let has_plain = xattrs.iter().any(|(name, _)| !is_acl(name) && !is_security(name));
+        if has_plain && !self.me.is_root() && before.history == History::Old {
+            // As for new files. Where it is refused, so are the attributes, and that is noted.
+            on.chmod(before.mode.unwrap_or(0) | 0o600).ok();
+        }
         set(&|name| !is_acl(name) && !is_security(name));
         if !matches!(entry.node, Node::Symlink { .. })
             && (before.mode != Some(mode) || before.history != History::Fresh)

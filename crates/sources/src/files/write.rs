@@ -12,7 +12,7 @@ use super::place::{self, Access, Found, Inode, Over};
 use super::plan::{
     Closing, Draft, Follow, Job, Kept, Link, Onto, Piece, Segment, Spread, Table, Task, Window, last_name, words,
 };
-use super::report::{Extras, RestoreError, RestoreMode, add};
+use super::restored::{Extras, RestoreError, RestoreMode, add};
 use super::stamp::{Before, History};
 use repo::{Entry, Located, Node, RepoError, Want};
 use rustix::fs::{FallocateFlags, FileType, SeekFrom};
