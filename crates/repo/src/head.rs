@@ -360,3 +360,70 @@ pub(crate) fn commit(store: &Store, trust: &Trust, signing: &Signing, head: &Hea
     store.put_new(&head_key(&id), &object)?;
     Ok(id)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::Role;
+    use crate::repository::{PackSize, Repository};
+    use std::sync::Arc;
+    use store::MemStore;
+
+    fn made() -> (MemStore, Repository, Signing, Signing) {
+        let mem = MemStore::new();
+        let store = Store::new(Arc::new(mem.clone()));
+        let (mut repository, _) = Repository::init(&store, &World::real(), None, "t", PackSize::Disk).expect("made");
+        let writer = repository.enrol(Role::Writer, "w", None).expect("enrols").signing().expect("signs");
+        let reader = repository.enrol(Role::Reader, "r", None).expect("enrols").signing().expect("signs");
+        (mem, repository, writer, reader)
+    }
+
+    #[test]
+    fn a_writer_can_neither_remove_nor_checkpoint_nor_annotate() {
+        let (_, repository, writer, reader) = made();
+        let Repository { store, trust, world, .. } = &repository;
+        let state = repository.state().expect("loads");
+        let id = SnapshotId([9; 32]);
+        let edit = Edit { id, domain: DomainId([1; 16]), note: String::new() };
+        let tip = state.tips.iter().copied().collect::<Vec<_>>();
+        for head in [
+            Head { removes: vec![id], ..state.next(world) },
+            Head { covers: tip.clone(), ..state.next(world) },
+            Head { edits: vec![edit], ..state.next(world) },
+        ] {
+            commit(store, trust, &writer, &head).expect("stores");
+        }
+        commit(store, trust, &reader, &state.next(world)).expect("stores");
+        let after = repository.state().expect("loads");
+        assert_eq!(after.problems.len(), 4, "{:?}", after.problems);
+        assert_eq!(after.tips, state.tips, "what it says does not count");
+        assert!(after.removed.is_empty() && after.covered.is_empty());
+    }
+
+    #[test]
+    fn a_head_of_a_stranger_or_of_another_repository_does_not_count() {
+        let (_, repository, ..) = made();
+        let (_, other, ..) = made();
+        let Repository { store, trust, world, .. } = &repository;
+        let state = repository.state().expect("loads");
+        let stranger = Signing::from_seed(&Secret([5; 32]));
+        commit(store, trust, &stranger, &state.next(world)).expect("stores");
+        let root = other.keyring.root().expect("owner");
+        commit(store, &other.trust, &root, &state.next(world)).expect("stores");
+        assert_eq!(repository.state().expect("loads").problems.len(), 2);
+    }
+
+    #[test]
+    fn heads_of_two_authors_who_did_not_see_each_other_add_up() {
+        let (_, repository, writer, _) = made();
+        let Repository { store, trust, world, .. } = &repository;
+        let state = repository.state().expect("loads");
+        let one = commit(store, trust, &writer, &state.next(world)).expect("stores");
+        let two = commit(store, trust, &writer, &Head { time: "later".into(), ..state.next(world) }).expect("stores");
+        let both = repository.state().expect("loads");
+        assert_eq!(both.tips, BTreeSet::from([one, two]));
+        let merged = commit(store, trust, &writer, &both.next(world)).expect("stores");
+        let after = repository.state().expect("loads");
+        assert_eq!((after.tips, after.height), (BTreeSet::from([merged]), 3));
+    }
+}

@@ -97,6 +97,15 @@ pub(crate) struct Packed {
     pub(crate) members: Vec<Member>,
 }
 
+/// What a pack's header needs from its maker.
+pub(crate) struct PackHeader {
+    pub(crate) repository: RepositoryId,
+    pub(crate) domain: DomainId,
+    pub(crate) signer: SignerId,
+    pub(crate) kind: PackKind,
+    pub(crate) salt: [u8; 32],
+}
+
 /// A pack that is being filled.
 pub(crate) struct PackBuilder {
     header: Header,
@@ -113,9 +122,13 @@ pub(crate) struct Pack {
 }
 
 impl PackBuilder {
-    pub(crate) fn new(repository: RepositoryId, domain: DomainId, signer: SignerId, kind: PackKind, salt: [u8; 32]) -> Self {
+    /// An empty pack with room for `capacity` bytes: growing by doubling would take twice the memory.
+    pub(crate) fn new(header: PackHeader, capacity: usize) -> Self {
+        let PackHeader { repository, domain, signer, kind, salt } = header;
         let header = Header { magic: *b"BSPK", kind: kind as u8, repository, domain, signer, salt };
-        PackBuilder { header, body: header.encode().to_vec(), records: Vec::new() }
+        let mut body = Vec::with_capacity(capacity);
+        body.extend_from_slice(&header.encode());
+        PackBuilder { header, body, records: Vec::new() }
     }
 
     /// How many bytes it holds so far.

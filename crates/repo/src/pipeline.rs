@@ -7,7 +7,7 @@ use crate::crypt::{Secret, Signing};
 use crate::error::{RepoError, Result};
 use crate::id::{DomainId, RepositoryId};
 use crate::index::PackRef;
-use crate::pack::{Pack, PackBuilder, PackKind, Packed, pack_key};
+use crate::pack::{Pack, PackBuilder, PackHeader, PackKind, Packed, pack_key};
 use crate::seal::{Compression, Group, Sealed, Sealer};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use std::collections::BTreeMap;
@@ -47,9 +47,13 @@ impl Packer {
 
     /// The pack that records of this kind go to.
     pub(crate) fn builder(&mut self, kind: PackKind) -> &mut PackBuilder {
-        let Stages { repository, domain, signing, world, .. } = &self.stages;
-        let new = || PackBuilder::new(*repository, *domain, signing.id(), kind, world.random());
-        self.open.entry(kind as u8).or_insert_with(new)
+        let Stages { repository, domain, signing, world, pack_bytes, .. } = &self.stages;
+        self.open.entry(kind as u8).or_insert_with(|| {
+            let (repository, domain, signer) = (*repository, *domain, signing.id());
+            let header = PackHeader { repository, domain, signer, kind, salt: world.random() };
+            // The last group may reach over the size at which a pack is closed; behind it comes the trailer.
+            PackBuilder::new(header, pack_bytes + pack_bytes / 8 + (1 << 20))
+        })
     }
 
     fn add(&mut self, sealed: &Sealed) -> Option<Pack> {

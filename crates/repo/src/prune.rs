@@ -9,7 +9,7 @@ use crate::head::{self, Snapshot, State};
 use crate::id::{DomainId, IntentId, PackId, RunId};
 use crate::index::{HeaderParts, Index, PackRef, TABLE_ENTRIES_MAX, TableBuilder};
 use crate::intent::{self, Announced, Announcer, Condemned, Process, Work};
-use crate::pack::{PackBuilder, pack_key, read_whole};
+use crate::pack::{PackBuilder, PackHeader, pack_key, read_whole};
 use crate::pipeline::{StoredPack, store_pack};
 use crate::read::Chunks;
 use crate::repository::Repository;
@@ -480,10 +480,12 @@ impl Keeper<'_, '_> {
             for record in contents.records.iter().filter(|record| needed.contains(&record.offset)) {
                 let at = (used.domain, used.pack.kind as u8);
                 let kind = used.pack.kind;
-                let new = || {
-                    PackBuilder::new(repository.config.repository, used.domain, self.signing.id(), kind, repository.world.random())
-                };
-                let builder = builders.entry(at).or_insert_with(new);
+                let builder = builders.entry(at).or_insert_with(|| {
+                    let (id, signer) = (repository.config.repository, self.signing.id());
+                    let salt = repository.world.random();
+                    let header = PackHeader { repository: id, domain: used.domain, signer, kind, salt };
+                    PackBuilder::new(header, repository.config.pack_bytes as usize)
+                });
                 let from = record.offset as usize;
                 builder.add_raw(record.sealing, &record.members, &bytes[from..from + record.stored_len as usize]);
                 if builder.bytes() >= repository.config.pack_bytes as usize

@@ -146,6 +146,7 @@ pub(crate) struct Sealer {
     compressor: Option<zstd::bulk::Compressor<'static>>,
     decompressor: zstd::bulk::Decompressor<'static>,
     scratch: Vec<u8>,
+    again: Vec<u8>,
 }
 
 impl Sealer {
@@ -155,7 +156,7 @@ impl Sealer {
             Compression::Level(level) => Some(zstd::bulk::Compressor::new(level)?),
         };
         let decompressor = zstd::bulk::Decompressor::new()?;
-        Ok(Sealer { repository, compression, compressor, decompressor, scratch: Vec::new() })
+        Ok(Sealer { repository, compression, compressor, decompressor, scratch: Vec::new(), again: Vec::new() })
     }
 
     /// Seals the group, after checking that what was sealed opens to what was given.
@@ -192,7 +193,9 @@ impl Sealer {
         let same = match (opened, codec) {
             (Some(plain), Codec::Raw) => *plain == *group.plain,
             (Some(frame), Codec::Zstd) => {
-                self.decompressor.decompress(frame, group.plain.len()).is_ok_and(|plain| plain == group.plain)
+                self.again.clear();
+                self.again.reserve(group.plain.len());
+                self.decompressor.decompress_to_buffer(frame, &mut self.again).is_ok() && self.again == group.plain
             }
             (None, _) => false,
         };
