@@ -98,8 +98,7 @@ impl Roots {
         let skip = if key.is_empty() { 0 } else { key.len() + 1 };
         let from = self.roots.partition_point(|root| root.key.as_slice() <= key);
         let below = self.roots[from..].iter().take_while(|root| repo::is_within(&root.key, key));
-        let mut names: Vec<&[u8]> =
-            below.filter_map(|root| root.key.get(skip..)?.split(|b| *b == 0).next()).collect();
+        let mut names: Vec<&[u8]> = below.filter_map(|root| root.key.get(skip..)?.split(|b| *b == 0).next()).collect();
         names.dedup();
         names
     }

@@ -1,0 +1,34 @@
+//! Files: trees with all their metadata.
+//!
+//! Capture: `roots` and `select` say what is asked for; `walk` finds it in the order of path keys; `cache` says what did
+//! not change; `scout` decides what to read; `content` and `meta` read it, in `lanes`; `storing` puts everything in order
+//! and hands it over; `capture` carries out a plan.
+//! Restore: [`apply`] and what it uses; [`dump`] for single files.
+
+pub mod apply;
+mod cache;
+mod capture;
+mod content;
+pub mod dump;
+mod lanes;
+mod listing;
+pub(crate) mod meta;
+mod pick;
+mod place;
+mod plan;
+mod readback;
+mod report;
+mod restored;
+mod roots;
+mod scout;
+mod select;
+mod stamp;
+mod storing;
+mod walk;
+mod write;
+
+pub use cache::{CacheSpec, NextCache, REHASH_EVERY};
+pub use capture::{Captured, FilesPlan, Previous, Remembered, capture, previous};
+pub use report::{Excluded, FilesReport, PROBLEMS_KEPT_MAX, Problem, Problems, Progress, Severity, Totals};
+pub use roots::{NotAPath, Roots, check_roots};
+pub use select::{Caches, Filesystems, IGNORE_BYTES_MAX, IGNORE_FILE, Pattern, Select, SelectError, SelectSpec};
