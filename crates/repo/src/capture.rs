@@ -132,7 +132,9 @@ impl Repository {
     pub fn capture(&self, plan: CapturePlan) -> Result<Capture<'_>> {
         let (domain, signing) = self.keyring.writing()?;
         let signing = Arc::new(signing);
-        let ids = domain.ids().ok_or(RepoError::NotAuthorised { needed: "writer", held: self.keyring.role().name().into() })?;
+        let ids = domain
+            .ids()
+            .ok_or(RepoError::NotAuthorised { needed: "writer", held: self.keyring.role().name().into() })?;
         let seed = domain.chunker_seed().expect("a writer has the id key");
         let state = self.state()?;
         let announcer = Announcer { store: &self.store, world: &self.world, trust: &self.trust, signing: &signing };
@@ -140,7 +142,8 @@ impl Repository {
         let condemned: Vec<PackId> =
             intent::condemned(&self.store, &self.trust)?.into_iter().flat_map(|(_, list)| list.packs).collect();
         let own = domain.clone();
-        let mut index = Index::open(&self.store, &self.trust, &move |d| (d == own.domain).then(|| own.keep_key.clone()))?;
+        let mut index =
+            Index::open(&self.store, &self.trust, &move |d| (d == own.domain).then(|| own.keep_key.clone()))?;
         let has_condemned = !condemned.is_empty();
         index.leave_out(condemned);
         let (run, data_key) = runs::start(&self.store, &self.world, self.config.repository, &self.config.recipients)?;
@@ -393,7 +396,8 @@ impl Capture<'_> {
         let fresh = || ListBuilder::new(engine.domain.list_ids(), engine.domain.list_digest());
         let (content, mut meta) = (std::mem::replace(content, fresh()), std::mem::replace(meta, fresh()));
         let empty = TreeBuilder::new(engine.data_key.clone());
-        let entries = std::mem::replace(tree, empty).finish(&mut |id, bytes| put_entries(engine, &mut meta, id, &bytes))?;
+        let entries =
+            std::mem::replace(tree, empty).finish(&mut |id, bytes| put_entries(engine, &mut meta, id, &bytes))?;
         let mut put_node = |id, bytes: Vec<u8>| engine.put(ChunkKind::List, id, &bytes).map(drop);
         let content = content.finish(&mut put_node)?;
         let meta = meta.finish(&mut put_node)?;
@@ -486,4 +490,3 @@ impl Drop for Capture<'_> {
         }
     }
 }
-

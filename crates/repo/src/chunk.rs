@@ -25,7 +25,8 @@ pub(crate) struct Cuts {
 }
 
 impl Cuts {
-    pub(crate) const DEFAULT: Cuts = Cuts { min: 64 << 10, avg: 256 << 10, max: 1 << 20, page: 32 << 10, group: 512 << 10 };
+    pub(crate) const DEFAULT: Cuts =
+        Cuts { min: 64 << 10, avg: 256 << 10, max: 1 << 20, page: 32 << 10, group: 512 << 10 };
 
     /// Whether these are within what the program can do, so that a hostile configuration cannot exhaust memory.
     pub(crate) fn are_sound(&self) -> bool {

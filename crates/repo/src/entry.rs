@@ -163,9 +163,10 @@ pub fn unpercent_path(text: &str) -> Vec<u8> {
     let mut path = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
-        let decoded = bytes.get(at + 1..at + 3).filter(|_| byte == b'%').and_then(|pair| {
-            std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok())
-        });
+        let decoded = bytes
+            .get(at + 1..at + 3)
+            .filter(|_| byte == b'%')
+            .and_then(|pair| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok()));
         path.push(decoded.unwrap_or(byte));
         at += if decoded.is_some() { 3 } else { 1 };
     }
@@ -274,7 +275,8 @@ pub fn decode(cursor: &mut Cursor<'_>, previous: Option<&[u8]>) -> Result<Entry>
     let Some(shared) = shared else { return Err(cursor.bad("shares more of a path than there is")) };
     let key = [shared, suffix].concat();
     let sound = key.len() <= KEY_BYTES_MAX
-        && (key.is_empty() || key.split(|b| *b == 0).all(|part| !matches!(part, b"" | b"." | b"..") && !part.contains(&b'/')));
+        && (key.is_empty()
+            || key.split(|b| *b == 0).all(|part| !matches!(part, b"" | b"." | b"..") && !part.contains(&b'/')));
     if !sound {
         return Err(cursor.bad(format!("holds an impossible path {:?}", percent_path(&path_of_key(&key)))));
     }

@@ -41,7 +41,12 @@ const CONTEXT: &[u8] = b"backstay v1 envelope\0";
 const BODY_BYTES_MAX: usize = 64 << 20;
 
 /// The envelope around `body`, signed.
-pub(crate) fn close<T: Serialize>(seal: Seal, repository: RepositoryId, signing: &Signing, body: &T) -> Result<Vec<u8>> {
+pub(crate) fn close<T: Serialize>(
+    seal: Seal,
+    repository: RepositoryId,
+    signing: &Signing,
+    body: &T,
+) -> Result<Vec<u8>> {
     let body = serde_json::to_vec(body).map_err(|e| RepoError::Limit(format!("{}: {e}", seal.what())))?;
     let len = u32::try_from(body.len()).ok().filter(|_| body.len() <= BODY_BYTES_MAX);
     let len = len.ok_or_else(|| RepoError::Limit(format!("{} of {} bytes is too large", seal.what(), body.len())))?;
@@ -78,7 +83,8 @@ pub(crate) fn open<T: DeserializeOwned>(seal: Seal, trust: &Trust, object: &[u8]
     if !cursor.is_empty() {
         return Err(cursor.bad("is followed by something else"));
     }
-    let public = trust.public(signer).ok_or_else(|| cursor.bad(format!("is signed by {signer}, who is not enrolled")))?;
+    let public =
+        trust.public(signer).ok_or_else(|| cursor.bad(format!("is signed by {signer}, who is not enrolled")))?;
     let signed = &object[..object.len() - 64];
     if !is_signed(public, &[CONTEXT, &trust.repository.0, signed], &signature) {
         return Err(cursor.bad("has a bad signature"));
@@ -105,7 +111,13 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    pub(crate) fn new(signing: &Signing, roles: &[&str], domain: Option<DomainId>, label: &str, created: String) -> Self {
+    pub(crate) fn new(
+        signing: &Signing,
+        roles: &[&str],
+        domain: Option<DomainId>,
+        label: &str,
+        created: String,
+    ) -> Self {
         Certificate {
             v: 1,
             signer: signing.id(),

@@ -148,10 +148,10 @@ impl State {
                     continue;
                 }
                 Err(e) if e.kind == store::Kind::Corrupt => {
-                problems.insert(id, e.into());
-                continue;
-            }
-            Err(e) => return Err(e.into()),
+                    problems.insert(id, e.into());
+                    continue;
+                }
+                Err(e) => return Err(e.into()),
             };
             let (head, keeper) = match decode(trust, &key, &object) {
                 Ok(head) => head,
@@ -195,7 +195,8 @@ impl State {
             self.removed.extend(&head.removes);
             for add in &head.adds {
                 let what = || head_key(id).path();
-                let bytes = b64::decode(add).ok_or_else(|| RepoError::damaged(what(), "holds a snapshot that is not base64"));
+                let bytes =
+                    b64::decode(add).ok_or_else(|| RepoError::damaged(what(), "holds a snapshot that is not base64"));
                 let record = bytes.and_then(|b| Record::decode(trust, &b).map_err(|e| name_damage(e, &head_key(id))));
                 let record = match record {
                     Ok(record) => record,
@@ -240,7 +241,8 @@ impl State {
             let order = self.order.get(&record.id).copied().unwrap_or_default();
             let tags = public.tags.clone();
             let (id, domain, signer, record) = (record.id, record.domain, record.signer, record.clone());
-            snapshots.insert(id, Snapshot { id, domain, signer, order, public, tags, hold: None, verified: None, record });
+            snapshots
+                .insert(id, Snapshot { id, domain, signer, order, public, tags, hold: None, verified: None, record });
         }
         let mut notes: Vec<(Note, HeadId, SnapshotId)> = Vec::new();
         for (head, edit) in &self.edits {
@@ -284,7 +286,8 @@ impl State {
         head.adds = self.records.values().map(|record| b64::encode(&record.bytes)).collect();
         head.removes = self.removed.iter().copied().collect();
         head.edits = self.edits.iter().map(|(_, edit)| edit.clone()).collect();
-        head.order = self.order.iter().filter(|(id, _)| self.records.contains_key(id)).map(|(id, n)| (*id, *n)).collect();
+        head.order =
+            self.order.iter().filter(|(id, _)| self.records.contains_key(id)).map(|(id, n)| (*id, *n)).collect();
         head
     }
 }
@@ -299,7 +302,8 @@ fn decode(trust: &Trust, key: &Key, object: &[u8]) -> Result<(Head, bool)> {
     if !keeper && !trust.is_writer(signer) {
         return Err(RepoError::damaged(key.path(), format!("is signed by {signer}, who may not commit")));
     }
-    if !keeper && !(head.removes.is_empty() && head.covers.is_empty() && head.edits.is_empty()) {
+    let only_adds = head.removes.is_empty() && head.covers.is_empty() && head.edits.is_empty();
+    if !keeper && !only_adds {
         return Err(RepoError::damaged(key.path(), format!("is signed by {signer}, who may only add")));
     }
     Ok((head, keeper))

@@ -122,7 +122,12 @@ impl TableBuilder {
     }
 
     /// The finished table object and its id, or `None` when there is nothing in it.
-    pub(crate) fn finish(mut self, header: HeaderParts, keep_key: &Secret, signing: &Signing) -> Option<(Key, Vec<u8>)> {
+    pub(crate) fn finish(
+        mut self,
+        header: HeaderParts,
+        keep_key: &Secret,
+        signing: &Signing,
+    ) -> Option<(Key, Vec<u8>)> {
         if self.slots.is_empty() {
             return None;
         }
@@ -257,7 +262,12 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    fn open(store: &Store, trust: &Trust, keep_key: &dyn Fn(DomainId) -> Option<Secret>, key: &Key) -> Result<Option<Table>> {
+    fn open(
+        store: &Store,
+        trust: &Trust,
+        keep_key: &dyn Fn(DomainId) -> Option<Secret>,
+        key: &Key,
+    ) -> Result<Option<Table>> {
         let bad = |why: &str| RepoError::damaged(key.path(), why);
         let fixed = HEADER_BYTES + 4 + HEAD_BYTES + TAG_BYTES + 64;
         let start = store.get(key, Span::Range { offset: 0, len: fixed as u64 })?;
@@ -421,7 +431,12 @@ impl Index {
     }
 
     /// Adds a table that was just written.
-    pub(crate) fn add(&mut self, trust: &Trust, keep_key: &dyn Fn(DomainId) -> Option<Secret>, key: &Key) -> Result<()> {
+    pub(crate) fn add(
+        &mut self,
+        trust: &Trust,
+        keep_key: &dyn Fn(DomainId) -> Option<Secret>,
+        key: &Key,
+    ) -> Result<()> {
         self.tables.extend(Table::open(&self.store, trust, keep_key, key)?);
         Ok(())
     }
@@ -555,12 +570,7 @@ impl Index {
         }
     }
 
-    fn find_in_present(
-        &self,
-        number: usize,
-        id: &ChunkId,
-        enough: &mut dyn FnMut(Hit) -> Result<bool>,
-    ) -> Result<()> {
+    fn find_in_present(&self, number: usize, id: &ChunkId, enough: &mut dyn FnMut(Hit) -> Result<bool>) -> Result<()> {
         let table = &self.tables[number];
         if !filter_has(&table.filter, id) {
             return Ok(());

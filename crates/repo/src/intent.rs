@@ -147,13 +147,16 @@ pub(crate) struct Announced {
     pub(crate) keys: Vec<Key>,
 }
 
+/// Everything announced, and the objects that are damaged.
+pub(crate) type Shelved = (BTreeMap<IntentId, Announced>, Vec<(Key, RepoError)>);
+
 /// Everything on the intents shelf. A damaged object counts as an open intent of its name: it only delays. Its name is
 /// returned too.
 pub(crate) fn announced(
     store: &Store,
     trust: &Trust,
     keep_key: &dyn Fn(DomainId) -> Option<Secret>,
-) -> Result<(BTreeMap<IntentId, Announced>, Vec<(Key, RepoError)>)> {
+) -> Result<Shelved> {
     let mut all: BTreeMap<IntentId, Announced> = BTreeMap::new();
     let mut damaged = Vec::new();
     for listed in store.list(Shelf::Intents)? {
@@ -169,7 +172,8 @@ pub(crate) fn announced(
                 let same = body.intent == id;
                 same.then_some(body).ok_or_else(|| RepoError::damaged("an intent", "is under another's name"))
             });
-        let entry = all.entry(id).or_insert(Announced { seq: 0, ended: false, head: None, process: None, keys: Vec::new() });
+        let entry =
+            all.entry(id).or_insert(Announced { seq: 0, ended: false, head: None, process: None, keys: Vec::new() });
         entry.keys.push(listed.key.clone());
         match opened {
             Ok(body) => {

@@ -241,7 +241,8 @@ impl Bundle {
         let secret = |text: &Option<String>| -> Result<Option<Secret>> {
             text.as_ref().map(|t| unhex(t).map(Secret).ok_or_else(|| bad("a key is not 64 hex digits"))).transpose()
         };
-        let identity = json.identity.as_ref().map(|t| t.parse().map_err(|_| bad("its identity is none"))).transpose()?;
+        let identity =
+            json.identity.as_ref().map(|t| t.parse().map_err(|_| bad("its identity is none"))).transpose()?;
         let bundle = Bundle {
             repository: json.repository,
             role: json.role,
@@ -352,7 +353,8 @@ impl Keyring {
     /// # Errors
     /// `NotAuthorised` when it is no keeper's.
     pub(crate) fn keeping(&self) -> Result<Signing> {
-        let keeper = self.bundle.keep_master.is_some() && matches!(self.role(), Role::Owner | Role::Keeper | Role::Root);
+        let keeper =
+            self.bundle.keep_master.is_some() && matches!(self.role(), Role::Owner | Role::Keeper | Role::Root);
         let signing = self.bundle.signing().filter(|_| keeper);
         signing.ok_or_else(|| self.denied("keeper"))
     }

@@ -163,7 +163,8 @@ impl Ledger<'_> {
     }
 
     fn mac(&self, name: SegmentName, plain: &[u8]) -> Result<[u8; 16]> {
-        let denied = || RepoError::NotAuthorised { needed: "writer", held: self.repository.keyring.role().name().into() };
+        let denied =
+            || RepoError::NotAuthorised { needed: "writer", held: self.repository.keyring.role().name().into() };
         let keys = self.repository.keyring.domain(self.domain).ok_or_else(denied)?;
         let key = derive(Purpose::IdSegment, &[&keys.id_key.as_ref().ok_or_else(denied)?.0]);
         let mut hasher = blake3::Hasher::new_keyed(&key.0);
@@ -282,7 +283,9 @@ fn stretches(names: &[SegmentName]) -> Vec<Stretch> {
         numbers.dedup();
         for number in numbers {
             match stretches.last_mut() {
-                Some(last) if last.timeline == timeline && last.last.checked_add(1) == Some(number) => last.last = number,
+                Some(last) if last.timeline == timeline && last.last.checked_add(1) == Some(number) => {
+                    last.last = number
+                }
                 _ => stretches.push(Stretch { timeline, first: number, last: number }),
             }
         }

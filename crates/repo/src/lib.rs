@@ -40,12 +40,10 @@ mod verify;
 
 pub use capture::{Basis, Capture, CapturePlan, Committed, Outcome};
 pub use chunk::{Cut, Cutter, Measured, Shape, WHOLE_BYTES_MAX};
-pub use entry::{
-    Entry, Extent, FileNode, Node, is_within, key_of_path, path_of_key, percent_path, unpercent_path,
-};
+pub use entry::{Entry, Extent, FileNode, Node, is_within, key_of_path, path_of_key, percent_path, unpercent_path};
 pub use envelope::Certificate;
-pub use forget::Annotation;
 pub use error::{RepoError, Result};
+pub use forget::Annotation;
 pub use head::{Snapshot, Verified};
 pub use id::{
     ChunkId, DomainId, HeadId, IntentId, PackId, RepositoryId, RunId, SignerId, SnapshotId, SourceId, hex, unhex,
@@ -63,6 +61,4 @@ pub use seal::Compression;
 pub use snapshot::{Public, Stats, Status, Warning};
 pub use stats::RepositoryStats;
 pub use tree::{Located, Walk};
-pub use verify::{
-    Depth, Share, SnapshotDamage, VerifyPlan, VerifyProblem, VerifyReport, VerifyStep, verify_keyless,
-};
+pub use verify::{Depth, Share, SnapshotDamage, VerifyPlan, VerifyProblem, VerifyReport, VerifyStep, verify_keyless};

@@ -175,7 +175,9 @@ fn decode(bytes: &[u8], level: Option<u8>) -> Result<(u8, ListNode)> {
 }
 
 /// Gives a chunk's bytes.
-pub(crate) type Fetch<'a> = &'a dyn Fn(&ChunkId) -> Result<std::sync::Arc<Vec<u8>>>;
+pub(crate) type Fetch<'a> = &'a FetchFn<'a>;
+/// What [`Fetch`] points to, for those who own it.
+pub(crate) type FetchFn<'a> = dyn Fn(&ChunkId) -> Result<std::sync::Arc<Vec<u8>>> + 'a;
 
 impl List {
     /// Calls `visit` for every id in order.

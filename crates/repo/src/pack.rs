@@ -163,7 +163,8 @@ impl PackBuilder {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&body);
         let digest = hasher.finalize();
-        let signature = signing.sign(&[b"backstay v1 pack\0", &self.header.repository.0, digest.as_bytes(), &trailer_len]);
+        let signature =
+            signing.sign(&[b"backstay v1 pack\0", &self.header.repository.0, digest.as_bytes(), &trailer_len]);
         let footer = [&trailer_len[..], b"BSPE", &signature].concat();
         body.extend_from_slice(&footer);
         hasher.update(&footer);
@@ -264,19 +265,23 @@ pub(crate) fn pack_key(id: &PackId) -> Key {
 ///
 /// # Errors
 /// `Damaged`.
-pub(crate) fn read_whole(trust: &Trust, keep_key: impl Fn(DomainId) -> Option<Secret>, bytes: &[u8]) -> Result<Contents> {
+pub(crate) fn read_whole(
+    trust: &Trust,
+    keep_key: impl Fn(DomainId) -> Option<Secret>,
+    bytes: &[u8],
+) -> Result<Contents> {
     let bad = |why: &str| RepoError::damaged("a pack", why);
     let end = bytes.len().checked_sub(FOOTER_BYTES).ok_or_else(|| bad("ends too early"))?;
     let header = Header::decode("a pack", b"BSPK", trust, bytes)?;
     let (trailer_len, signature) = decode_footer(&bytes[end..])?;
     let public = trust.public(header.signer).ok_or_else(|| bad("is signed by nobody known"))?;
     let digest = blake3::hash(&bytes[..end]);
-    let message: [&[u8]; 4] =
-        [b"backstay v1 pack\0", &trust.repository.0, digest.as_bytes(), &bytes[end..end + 4]];
+    let message: [&[u8]; 4] = [b"backstay v1 pack\0", &trust.repository.0, digest.as_bytes(), &bytes[end..end + 4]];
     if !is_signed(public, &message, &signature) {
         return Err(bad("has a bad signature"));
     }
-    let start = end.checked_sub(trailer_len).filter(|start| *start >= HEADER_BYTES).ok_or_else(|| bad("ends too early"))?;
+    let start =
+        end.checked_sub(trailer_len).filter(|start| *start >= HEADER_BYTES).ok_or_else(|| bad("ends too early"))?;
     let keep_key = keep_key(header.domain).ok_or_else(|| bad("belongs to a domain that this key cannot see"))?;
     let records = open_trailer(&header, &keep_key, bytes[start..end].to_vec(), start as u64)?;
     Ok(Contents { header, records })
@@ -291,7 +296,12 @@ pub(crate) fn read_trailer(
 ) -> Result<Contents> {
     let key = pack_key(id);
     let bad = |why: &str| RepoError::damaged(key.path(), why);
-    let header = Header::decode("a pack", b"BSPK", trust, &store.get(&key, Span::Range { offset: 0, len: HEADER_BYTES as u64 })?)?;
+    let header = Header::decode(
+        "a pack",
+        b"BSPK",
+        trust,
+        &store.get(&key, Span::Range { offset: 0, len: HEADER_BYTES as u64 })?,
+    )?;
     let size = store.size(&key)?.ok_or_else(|| bad("is gone"))?;
     let guess = store.get(&key, Span::Tail { len: 64 << 10 })?;
     let footer_at = guess.len().checked_sub(FOOTER_BYTES).ok_or_else(|| bad("ends too early"))?;

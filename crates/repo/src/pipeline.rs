@@ -91,8 +91,22 @@ pub(crate) struct Pipeline {
 }
 
 enum How {
-    Inline { sealer: Sealer, packer: Packer, store: Store, done: Vec<StoredPack> },
-    Threads { groups: Sender<(u64, Group)>, next: u64, done: Receiver<StoredPack>, failed: Failed, threads: Vec<JoinHandle<()>> },
+    Inline(Box<Inline>),
+    Threads {
+        groups: Sender<(u64, Group)>,
+        next: u64,
+        done: Receiver<StoredPack>,
+        failed: Failed,
+        threads: Vec<JoinHandle<()>>,
+    },
+}
+
+/// The stages where they run on the caller.
+struct Inline {
+    sealer: Sealer,
+    packer: Packer,
+    store: Store,
+    done: Vec<StoredPack>,
 }
 
 type Failed = Arc<Mutex<Option<RepoError>>>;
@@ -107,7 +121,8 @@ impl Pipeline {
         let Lanes::Threads(n) = lanes else {
             let sealer = Sealer::new(stages.repository, stages.compression)?;
             let store = stages.store.clone();
-            return Ok(Pipeline { how: How::Inline { sealer, packer: Packer::new(stages), store, done: Vec::new() } });
+            let inline = Inline { sealer, packer: Packer::new(stages), store, done: Vec::new() };
+            return Ok(Pipeline { how: How::Inline(Box::new(inline)) });
         };
         let failed: Failed = Arc::default();
         let (groups, groups_in) = bounded::<(u64, Group)>(n + 1);
@@ -159,7 +174,8 @@ impl Pipeline {
             }));
         }
         for _ in 0..2 {
-            let (store, packs_in, stored, failed) = (stages.store.clone(), packs_in.clone(), stored.clone(), Arc::clone(&failed));
+            let (store, packs_in, stored, failed) =
+                (stages.store.clone(), packs_in.clone(), stored.clone(), Arc::clone(&failed));
             threads.push(lanes.start("store", move || {
                 for pack in packs_in {
                     match store_pack(&store, pack) {
@@ -179,10 +195,10 @@ impl Pipeline {
     /// Hands over a group. Waits while the stages are busy.
     pub(crate) fn push(&mut self, group: Group) -> Result<()> {
         match &mut self.how {
-            How::Inline { sealer, packer, store, done } => {
-                let sealed = sealer.seal(group)?;
-                if let Some(pack) = packer.add(&sealed) {
-                    done.push(store_pack(store, pack)?);
+            How::Inline(inline) => {
+                let sealed = inline.sealer.seal(group)?;
+                if let Some(pack) = inline.packer.add(&sealed) {
+                    inline.done.push(store_pack(&inline.store, pack)?);
                 }
                 Ok(())
             }
@@ -200,7 +216,7 @@ impl Pipeline {
     /// The packs that became durable since this was last asked.
     pub(crate) fn done(&mut self) -> Vec<StoredPack> {
         match &mut self.how {
-            How::Inline { done, .. } => std::mem::take(done),
+            How::Inline(inline) => std::mem::take(&mut inline.done),
             How::Threads { done, .. } => done.try_iter().collect(),
         }
     }
@@ -208,7 +224,8 @@ impl Pipeline {
     /// Waits until everything handed over is durable, and returns the packs not yet asked for.
     pub(crate) fn finish(self) -> Result<Vec<StoredPack>> {
         match self.how {
-            How::Inline { packer, store, mut done, .. } => {
+            How::Inline(inline) => {
+                let Inline { packer, store, mut done, .. } = *inline;
                 for pack in packer.finish() {
                     done.push(store_pack(&store, pack)?);
                 }

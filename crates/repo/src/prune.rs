@@ -202,7 +202,10 @@ impl Keeper<'_, '_> {
         let all_condemned: HashSet<PackId> = lists.iter().flat_map(|(_, list)| list.packs.iter().copied()).collect();
         let snapshots = state.snapshots(trust, &self.repository.keyring)?;
         if snapshots.len() != state.records.len() {
-            return Err(RepoError::NotAuthorised { needed: "keeper", held: "key that does not see every domain".into() });
+            return Err(RepoError::NotAuthorised {
+                needed: "keeper",
+                held: "key that does not see every domain".into(),
+            });
         }
         let chunks = Chunks::new(self.repository)?;
         let index = chunks.index();
@@ -237,8 +240,12 @@ impl Keeper<'_, '_> {
         let bytes_of = |ids: &[PackId]| ids.iter().filter_map(|id| listed.get(id)).sum::<u64>();
         let waste: u64 = repack.iter().filter_map(|id| uses.get(id)).map(|u| u.dead_bytes).sum();
         let condemned_before: Vec<PackId> = all_condemned.iter().filter(|id| stays(id)).copied().collect();
-        let still_condemned =
-            bytes_of(&condemned_before.into_iter().filter(|id| uses.get(id).is_none_or(|u| u.live_records == 0)).collect::<Vec<_>>());
+        let still_condemned = bytes_of(
+            &condemned_before
+                .into_iter()
+                .filter(|id| uses.get(id).is_none_or(|u| u.live_records == 0))
+                .collect::<Vec<_>>(),
+        );
         if self.plan.act == Act::Preview {
             self.report.packs_condemned = (dead.len() + repack.len()) as u64;
             self.report.packs_repacked = repack.len() as u64;
@@ -309,16 +316,22 @@ impl Keeper<'_, '_> {
             if waits.is_empty() && !at_work.open.is_empty() {
                 unwatched.push(name.to_owned());
             }
-            let blocking = at_work.open.keys().chain(&at_work.silent).any(|id| {
-                waits.is_empty() || waits.iter().any(|waits| waits.intents.contains_key(id))
-            });
+            let blocking = at_work
+                .open
+                .keys()
+                .chain(&at_work.silent)
+                .any(|id| waits.is_empty() || waits.iter().any(|waits| waits.intents.contains_key(id)));
             let waited = crate::time::parse(&list.1.time).map_or(Duration::ZERO, |then| now.since(then));
             if blocking {
                 let who = self.names(at_work);
-                self.report.waiting_for.push(format!("{} packs wait for work that began earlier: {who}", list.1.packs.len()));
+                self.report
+                    .waiting_for
+                    .push(format!("{} packs wait for work that began earlier: {who}", list.1.packs.len()));
             } else if waited < grace {
                 let left = grace.saturating_sub(waited).as_secs();
-                self.report.waiting_for.push(format!("{} packs stay for another {left} s of grace", list.1.packs.len()));
+                self.report
+                    .waiting_for
+                    .push(format!("{} packs stay for another {left} s of grace", list.1.packs.len()));
             } else {
                 ripe.push(list);
             }
@@ -358,12 +371,7 @@ impl Keeper<'_, '_> {
     // ---- what is needed ------------------------------------------------------------------------------------------
 
     /// Walks every snapshot's lists, shared nodes once, and adds up what of each pack is needed.
-    fn mark(
-        &self,
-        chunks: &Chunks,
-        condemned: &HashSet<PackId>,
-        snapshots: &[Snapshot],
-    ) -> Result<Marks> {
+    fn mark(&self, chunks: &Chunks, condemned: &HashSet<PackId>, snapshots: &[Snapshot]) -> Result<Marks> {
         let index = chunks.index();
         let mut live: Vec<Vec<u64>> = Vec::new();
         for table in 0..index.table_count() {
@@ -406,16 +414,22 @@ impl Keeper<'_, '_> {
         }
         let mut uses: HashMap<PackId, PackUse> = HashMap::new();
         let mut owner: HashMap<PackId, usize> = HashMap::new();
-        for table in 0..index.table_count() {
+        for (table, live) in live.iter().enumerate() {
             let packs = index.table_packs(table);
             for pack in packs {
                 owner.entry(pack.id).or_insert(table);
                 let domain = index.table_domain(table);
-                uses.entry(pack.id).or_insert(PackUse { pack: *pack, domain, live_records: 0, live_bytes: 0, dead_bytes: 0 });
+                uses.entry(pack.id).or_insert(PackUse {
+                    pack: *pack,
+                    domain,
+                    live_records: 0,
+                    live_bytes: 0,
+                    dead_bytes: 0,
+                });
             }
             for (number, record) in index.records_of(table)?.iter().enumerate() {
                 let pack = packs[record.pack as usize].id;
-                let is_live = live[table][number / 64] & (1 << (number % 64)) != 0;
+                let is_live = live[number / 64] & (1 << (number % 64)) != 0;
                 let Some(used) = uses.get_mut(&pack) else { continue };
                 if is_live {
                     used.live_records += 1;

@@ -209,9 +209,9 @@ impl Chunks {
             _ => (self.ids)(place.domain),
         };
         let key = match (place.sealing.kind, &keys) {
-            (ChunkKind::List, _) => (self.keep)(place.domain).map(|keep| {
-                crate::crypt::derive(crate::crypt::Purpose::IdList, &[&keep.0])
-            }),
+            (ChunkKind::List, _) => {
+                (self.keep)(place.domain).map(|keep| crate::crypt::derive(crate::crypt::Purpose::IdList, &[&keep.0]))
+            }
             (ChunkKind::Content, Some(keys)) => Some(keys.content.clone()),
             (ChunkKind::Entries, Some(keys)) => Some(keys.entries.clone()),
             (_, None) => None,
@@ -309,7 +309,13 @@ impl Chunks {
     }
 
     /// Reads one stretch of a pack and hands out what is wanted of it. Errors of `sink` are fatal; others are noted.
-    fn fetch_span(&self, wants: &[Want], span: &[usize], sink: Sink<'_>, failed: &Mutex<Vec<(usize, RepoError)>>) -> Result<()> {
+    fn fetch_span(
+        &self,
+        wants: &[Want],
+        span: &[usize],
+        sink: Sink<'_>,
+        failed: &Mutex<Vec<(usize, RepoError)>>,
+    ) -> Result<()> {
         let place = |i: &usize| &wants[*i].place;
         let (Some(first), Some(last)) = (span.first().map(place), span.last().map(place)) else { return Ok(()) };
         let start = u64::from(first.at);

@@ -59,8 +59,10 @@ impl Repository {
     }
 
     fn mend_from(&self, copy: &Store, reaper: &Reaper, report: &mut MendReport) -> Result<()> {
-        for shelf in [Shelf::Keys, Shelf::Runs, Shelf::Packs, Shelf::Index, Shelf::Ledger, Shelf::Events, Shelf::Heads] {
-            let theirs: BTreeMap<Key, u64> = copy.list(shelf)?.into_iter().map(|listed| (listed.key, listed.bytes)).collect();
+        for shelf in [Shelf::Keys, Shelf::Runs, Shelf::Packs, Shelf::Index, Shelf::Ledger, Shelf::Events, Shelf::Heads]
+        {
+            let theirs: BTreeMap<Key, u64> =
+                copy.list(shelf)?.into_iter().map(|listed| (listed.key, listed.bytes)).collect();
             let ours: HashSet<Key> = self.store.list(shelf)?.into_iter().map(|listed| listed.key).collect();
             let named = self.named_packs()?;
             for key in theirs.keys() {
@@ -92,7 +94,12 @@ impl Repository {
 
     /// Indexes packs that no table names, and takes packs that are gone or damaged out of the tables, so that the next
     /// backup stores what was in them anew.
-    fn index_loose_packs(&self, signing: &crate::crypt::Signing, reaper: &Reaper, report: &mut MendReport) -> Result<()> {
+    fn index_loose_packs(
+        &self,
+        signing: &crate::crypt::Signing,
+        reaper: &Reaper,
+        report: &mut MendReport,
+    ) -> Result<()> {
         let index = Index::open(&self.store, &self.trust, &|d| self.keep_key(d))?;
         let mut listed = HashSet::new();
         let mut damaged = HashSet::new();
@@ -128,7 +135,8 @@ impl Repository {
                 Err(e) => report.unmended.push(format!("packs/{id}: {e}")),
             }
         }
-        let gone: HashSet<PackId> = named.iter().filter(|id| !listed.contains(id) || damaged.contains(id)).copied().collect();
+        let gone: HashSet<PackId> =
+            named.iter().filter(|id| !listed.contains(id) || damaged.contains(id)).copied().collect();
         let mut old = Vec::new();
         for table in 0..index.table_count() {
             if index.table_packs(table).iter().any(|pack| gone.contains(&pack.id)) {
@@ -146,7 +154,12 @@ impl Repository {
         Ok(())
     }
 
-    fn put_table(&self, domain: crate::id::DomainId, table: TableBuilder, signing: &crate::crypt::Signing) -> Result<()> {
+    fn put_table(
+        &self,
+        domain: crate::id::DomainId,
+        table: TableBuilder,
+        signing: &crate::crypt::Signing,
+    ) -> Result<()> {
         let Some(keep_key) = self.keep_key(domain) else { return Ok(()) };
         let header = HeaderParts { repository: self.config.repository, domain, salt: self.world.random() };
         if let Some((key, object)) = table.finish(header, &keep_key, signing) {

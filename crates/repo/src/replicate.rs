@@ -45,7 +45,13 @@ pub struct CopyReport {
 /// # Errors
 /// `NoRepository`; `AlreadyExists` when another repository is at the destination; `Damaged` when an object at the source
 /// does not match its name: nothing that could refer to it is copied then.
-pub fn replicate(from: &Store, to: &Store, world: &World, act: Act, on: &(dyn Fn(CopyStep) + Sync)) -> Result<CopyReport> {
+pub fn replicate(
+    from: &Store,
+    to: &Store,
+    world: &World,
+    act: Act,
+    on: &(dyn Fn(CopyStep) + Sync),
+) -> Result<CopyReport> {
     let config = Key::new(Shelf::Root, "backstay.json").expect("a good name");
     let mut warnings = Vec::new();
     let identity = Repository::identity_of(from, &mut warnings)?;

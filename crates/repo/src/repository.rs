@@ -6,7 +6,9 @@ use crate::envelope::{self, Certificate, Seal, Trust};
 use crate::error::{RepoError, Result};
 use crate::head::{self, Head, Snapshot, State};
 use crate::id::{DomainId, HeadId, RepositoryId, hex, unhex};
-use crate::keys::{Bundle, Credential, Keyring, Masters, Role, age_open_passphrase, age_passphrase, age_unwrap, age_wrap};
+use crate::keys::{
+    Bundle, Credential, Keyring, Masters, Role, age_open_passphrase, age_passphrase, age_unwrap, age_wrap,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use store::{Key, Kind, Reaper, Shelf, Span, Store, StoreError, World};
@@ -294,9 +296,12 @@ impl Repository {
     pub fn remove_passphrase(&self, name: &str) -> Result<()> {
         self.keyring.root()?;
         let mut owners = owners(&self.store)?;
-        let objects = owners.remove(name).ok_or_else(|| RepoError::BadKey(format!("there is no passphrase {name:?}")))?;
+        let objects =
+            owners.remove(name).ok_or_else(|| RepoError::BadKey(format!("there is no passphrase {name:?}")))?;
         if owners.is_empty() {
-            return Err(RepoError::Limit("this is the last passphrase: without it nobody could open the repository".into()));
+            return Err(RepoError::Limit(
+                "this is the last passphrase: without it nobody could open the repository".into(),
+            ));
         }
         let reaper = Reaper::of(&self.store);
         objects.iter().try_for_each(|key| reaper.delete(key).map(drop))?;
@@ -388,7 +393,9 @@ fn read_config(store: &Store, warnings: &mut Vec<String>) -> Result<Config> {
     }
     let mut best: Option<Config> = None;
     for listed in store.list_prefix(Shelf::Keys, "config.")? {
-        if let Ok(config) = store.get_checked(&listed.key).map_err(RepoError::from).and_then(|b| parse_config(store, &b)) {
+        if let Ok(config) =
+            store.get_checked(&listed.key).map_err(RepoError::from).and_then(|b| parse_config(store, &b))
+        {
             best = best.filter(|best| best.generation >= config.generation).or(Some(config));
         }
     }
@@ -511,7 +518,8 @@ fn unlock(store: &Store, config: &Config, credential: &Credential, warnings: &mu
                     };
                     readable = true;
                     if let Some(plain) = age_open_passphrase(passphrase, &object).map(Zeroizing::new) {
-                        let text = std::str::from_utf8(&plain).map_err(|_| RepoError::damaged(key.path(), "is not text"))?;
+                        let text =
+                            std::str::from_utf8(&plain).map_err(|_| RepoError::damaged(key.path(), "is not text"))?;
                         return Bundle::from_json(text);
                     }
                     // Both copies hold the same under the same passphrase: trying the second costs time for nothing.
@@ -520,7 +528,9 @@ fn unlock(store: &Store, config: &Config, credential: &Credential, warnings: &mu
             }
             match readable {
                 true => Err(wrong()),
-                false => Err(RepoError::damaged("keys/owner-… (the keys that passphrases open)", "are damaged, every copy")),
+                false => {
+                    Err(RepoError::damaged("keys/owner-… (the keys that passphrases open)", "are damaged, every copy"))
+                }
             }
         }
     }
@@ -536,7 +546,8 @@ fn put_owner(store: &Store, world: &World, bundle: &Bundle, passphrase: &str) ->
 }
 
 fn put_masters(store: &Store, bundle: &Bundle, config: &Config) -> Result<()> {
-    let masters = Masters::of(bundle).ok_or(RepoError::NotAuthorised { needed: "root", held: bundle.role.name().into() })?;
+    let masters =
+        Masters::of(bundle).ok_or(RepoError::NotAuthorised { needed: "root", held: bundle.role.name().into() })?;
     let plain = Zeroizing::new(serde_json::to_vec(&masters).expect("plain data"));
     for copy in ["a", "b"] {
         let object = age_wrap(&config.recipients, &plain)?;

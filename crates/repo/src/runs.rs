@@ -11,7 +11,12 @@ use store::{Key, Listed, Shelf, Store, World};
 use zeroize::Zeroizing;
 
 /// A new run: its id, data key, and stored wrapped key.
-pub(crate) fn start(store: &Store, world: &World, repository: RepositoryId, recipients: &[String]) -> Result<(RunId, Secret)> {
+pub(crate) fn start(
+    store: &Store,
+    world: &World,
+    repository: RepositoryId,
+    recipients: &[String],
+) -> Result<(RunId, Secret)> {
     let run = RunId(world.random());
     let key = Secret(world.random());
     let plain = Zeroizing::new([&b"BSRN"[..], &1u32.to_le_bytes(), &repository.0, &run.0, &key.0].concat());

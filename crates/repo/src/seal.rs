@@ -254,7 +254,8 @@ impl Unsealer {
             return Err(bad("claims to be too large"));
         }
         let aad = sealing.aad(self.repository);
-        let opened = key.open(record_nonce(sealing.counter), &aad, &mut sealed).ok_or_else(|| bad("is not authentic"))?;
+        let opened =
+            key.open(record_nonce(sealing.counter), &aad, &mut sealed).ok_or_else(|| bad("is not authentic"))?;
         let plain = match sealing.codec {
             Codec::Raw => {
                 let len = opened.len();
@@ -290,7 +291,8 @@ mod tests {
         for plain in [Vec::new(), vec![7], vec![0; 300_000], random] {
             for compression in [Compression::Off, Compression::Level(3)] {
                 let (group, key) = group(plain.clone());
-                let sealed = Sealer::new(RepositoryId([5; 16]), compression).expect("made").seal(group).expect("sealed");
+                let sealed =
+                    Sealer::new(RepositoryId([5; 16]), compression).expect("made").seal(group).expect("sealed");
                 let mut unsealer = Unsealer::new(RepositoryId([5; 16])).expect("made");
                 assert_eq!(unsealer.open(&key, &sealed.sealing, sealed.bytes).expect("opens"), plain);
             }
@@ -300,7 +302,8 @@ mod tests {
     #[test]
     fn anything_that_differs_from_what_was_sealed_does_not_open() {
         let (group, key) = group(vec![1; 5000]);
-        let sealed = Sealer::new(RepositoryId([5; 16]), Compression::Level(3)).expect("made").seal(group).expect("sealed");
+        let sealed =
+            Sealer::new(RepositoryId([5; 16]), Compression::Level(3)).expect("made").seal(group).expect("sealed");
         let mut unsealer = Unsealer::new(RepositoryId([5; 16])).expect("made");
         let other = Sealing { counter: 10, ..sealed.sealing };
         assert!(unsealer.open(&key, &other, sealed.bytes.clone()).is_err());

@@ -178,7 +178,8 @@ impl Record {
     pub(crate) fn open_public(&self, repository: RepositoryId, keep_key: &Secret) -> Result<Public> {
         let aad: [&[u8]; 4] = [b"BSSN public", &repository.0, &self.domain.0, &self.run.0];
         let plain = open_small(Purpose::Public, keep_key, &aad, &self.public);
-        let plain = plain.ok_or_else(|| RepoError::damaged(format!("snapshot {}", self.id.short()), "is not authentic"))?;
+        let plain =
+            plain.ok_or_else(|| RepoError::damaged(format!("snapshot {}", self.id.short()), "is not authentic"))?;
         serde_json::from_slice(&plain)
             .map_err(|e| RepoError::damaged(format!("snapshot {}", self.id.short()), format!("cannot be read: {e}")))
     }
@@ -188,7 +189,8 @@ impl Record {
         let digest = blake3::hash(&self.public);
         let aad: [&[u8]; 2] = [b"BSSN sealed", digest.as_bytes()];
         let plain = open_small(Purpose::Snapshot, data_key, &aad, &self.sealed);
-        let plain = plain.ok_or_else(|| RepoError::damaged(format!("snapshot {}", self.id.short()), "is not authentic"))?;
+        let plain =
+            plain.ok_or_else(|| RepoError::damaged(format!("snapshot {}", self.id.short()), "is not authentic"))?;
         serde_json::from_slice(&plain)
             .map_err(|e| RepoError::damaged(format!("snapshot {}", self.id.short()), format!("cannot be read: {e}")))
     }

@@ -6,7 +6,7 @@ use crate::entry::{self, Entry, KEY_BYTES_MAX, Node};
 use crate::error::{RepoError, Result};
 use crate::format::{Cursor, put_sized, put_varint};
 use crate::id::ChunkId;
-use crate::list::{Emit, Fetch};
+use crate::list::{Emit, Fetch, FetchFn};
 use serde::{Deserialize, Serialize};
 
 const LEAF_MIN: usize = 64;
@@ -182,7 +182,7 @@ enum Frame {
 
 /// Walks the entries at or under one key, in order.
 pub struct Walk<'a> {
-    fetch: Box<dyn Fn(&ChunkId) -> Result<std::sync::Arc<Vec<u8>>> + 'a>,
+    fetch: Box<FetchFn<'a>>,
     within: Vec<u8>,
     stack: Vec<Frame>,
     root: Option<(ChunkId, Option<u8>)>,
@@ -190,11 +190,7 @@ pub struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    pub(crate) fn new(
-        tree: &Tree,
-        within: &[u8],
-        fetch: Box<dyn Fn(&ChunkId) -> Result<std::sync::Arc<Vec<u8>>> + 'a>,
-    ) -> Walk<'a> {
+    pub(crate) fn new(tree: &Tree, within: &[u8], fetch: Box<FetchFn<'a>>) -> Walk<'a> {
         let root = tree.root.map(|root| (root, None));
         Walk { fetch, within: within.to_vec(), stack: Vec::new(), root, failed: false }
     }
@@ -239,7 +235,8 @@ impl<'a> Walk<'a> {
         for (i, (child, level, start)) in children.iter().enumerate() {
             let next = children.get(i + 1).map(|(next, ..)| next.first.as_slice());
             let after = next.is_some_and(|next| next <= self.within.as_slice());
-            let before = child.first.as_slice() > self.within.as_slice() && !entry::is_within(&child.first, &self.within);
+            let before =
+                child.first.as_slice() > self.within.as_slice() && !entry::is_within(&child.first, &self.within);
             if !after && !before {
                 wanted.push((child.clone(), *level, *start));
             }
@@ -369,7 +366,9 @@ mod tests {
     fn one_path_is_found_by_reading_a_few_chunks() {
         let mut chunks = HashMap::new();
         let (tree, all) = build(0..50_000, &mut chunks);
-        for (within, expect) in [(key(40_000), 1), (b"dir400".to_vec(), 100), (b"dir4".to_vec(), 0), (b"zzz".to_vec(), 0)] {
+        for (within, expect) in
+            [(key(40_000), 1), (b"dir400".to_vec(), 100), (b"dir4".to_vec(), 0), (b"zzz".to_vec(), 0)]
+        {
             let reads = std::cell::Cell::new(0);
             let fetch = |id: &ChunkId| {
                 reads.set(reads.get() + 1);

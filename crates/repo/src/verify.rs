@@ -119,7 +119,8 @@ pub struct SnapshotDamage {
 
 const HELP_COPY: &str = "if another copy of the repository has it: backstay verify --repair-from COPY";
 const HELP_REPAIR: &str = "backstay verify --repair writes it again";
-const HELP_HISTORY: &str = "snapshots may be missing from the list: bring it back from a copy with verify --repair-from COPY";
+const HELP_HISTORY: &str =
+    "snapshots may be missing from the list: bring it back from a copy with verify --repair-from COPY";
 
 fn problem(object: impl Into<String>, what: impl Into<String>, help: &str) -> VerifyProblem {
     VerifyProblem { object: object.into(), what: what.into(), help: help.to_owned() }
@@ -200,7 +201,11 @@ pub fn verify_keyless(store: &Store, world: &World, on: &(dyn Fn(VerifyStep) + S
     Repository::check_config(store, &mut warnings)?;
     let objects = named_objects(store)?;
     for listed in objects.iter().filter(|listed| listed.key.digest().is_none()) {
-        counts.report(problem(listed.key.path(), "has a name without a digest", "it does not belong here: look at it, and remove it"));
+        counts.report(problem(
+            listed.key.path(),
+            "has a name without a digest",
+            "it does not belong here: look at it, and remove it",
+        ));
     }
     let named: Vec<Listed> = objects.into_iter().filter(|listed| listed.key.digest().is_some()).collect();
     check_digests(store, world, &named, &counts)?;
@@ -251,11 +256,8 @@ impl Repository {
         let packs = self.check_listed(&index, &counts, &mut damage, &mut report)?;
         let needed = self.check_snapshots(&reading, &snapshots, &counts, &mut damage)?;
         let all = plan.snapshots.is_none();
-        let chosen: Vec<PackId> = packs
-            .keys()
-            .filter(|id| (all || needed.contains(id)) && self.is_chosen(plan.share, id))
-            .copied()
-            .collect();
+        let chosen: Vec<PackId> =
+            packs.keys().filter(|id| (all || needed.contains(id)) && self.is_chosen(plan.share, id)).copied().collect();
         let mut objects = Vec::new();
         match plan.depth {
             Depth::Listed => {}
@@ -315,7 +317,11 @@ impl Repository {
         for (stem, sound) in &copies {
             let wanted = if stem == "config" { 1 } else { 2 };
             if *sound < wanted {
-                counts.report(problem(format!("keys/{stem}"), format!("has {sound} sound copies instead of {wanted}"), HELP_REPAIR));
+                counts.report(problem(
+                    format!("keys/{stem}"),
+                    format!("has {sound} sound copies instead of {wanted}"),
+                    HELP_REPAIR,
+                ));
             }
         }
         for stem in ["config", "masters"] {
@@ -341,7 +347,8 @@ impl Repository {
                 _ => {}
             }
             if !intent.ended {
-                let who = intent.process.as_ref().map(|p| format!(" by {} on {}", p.command, p.host)).unwrap_or_default();
+                let who =
+                    intent.process.as_ref().map(|p| format!(" by {} on {}", p.command, p.host)).unwrap_or_default();
                 report.notes.push(format!("work {} is open{who}: it runs, or it was killed", id.short()));
             }
         }
@@ -411,7 +418,9 @@ impl Repository {
         }
         let loose = listed.keys().filter(|id| !named.contains(id)).count();
         if loose > 0 {
-            report.notes.push(format!("{loose} packs are in no index table: left by a run that was cut off, or the table is lost"));
+            report.notes.push(format!(
+                "{loose} packs are in no index table: left by a run that was cut off, or the table is lost"
+            ));
         }
         Ok(listed)
     }
@@ -612,7 +621,8 @@ impl Chunks {
             place.len = member.len;
             let end = (place.offset + member.len) as usize;
             let data = plain.get(place.offset as usize..end);
-            let data = data.ok_or_else(|| RepoError::damaged(pack_key(&pack).path(), "has a record shorter than it says"))?;
+            let data =
+                data.ok_or_else(|| RepoError::damaged(pack_key(&pack).path(), "has a record shorter than it says"))?;
             if !self.is(&place, &member.id, data)? {
                 return Err(RepoError::damaged(format!("chunk {}", member.id.short()), "is not what its name says"));
             }
