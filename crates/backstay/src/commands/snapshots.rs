@@ -1,17 +1,89 @@
-//! `backstay snapshots`
+//! `backstay snapshots`: lists snapshots.
 
+use super::choose::Choose;
 use crate::args::Global;
-use crate::render::Render;
+use crate::render::{Render, bytes, clean, local_time};
+use ops::group::GroupBy;
+use ops::snapshots::{SnapshotGroup, SnapshotRow, SnapshotsRequest};
 use ops::{Ctx, Exit, Failure};
+use repo::Status;
 
 /// Options of `snapshots`.
 #[derive(clap::Args, Debug)]
-pub struct Args {}
+#[command(
+    after_help = "Marks: partial (something could not be read), held (never expires), verified (was read back whole)."
+)]
+pub struct Args {
+    #[command(flatten)]
+    choose: Choose,
+    /// Only the newest N of each host and paths
+    #[arg(long, value_name = "N")]
+    latest: Option<usize>,
+    /// Show together what has these in common: host, paths, tags
+    #[arg(short, long, value_name = "KEYS")]
+    group_by: Option<String>,
+}
 
 /// Runs the verb.
 ///
 /// # Errors
-/// Always, until it is written.
-pub fn run(_args: Args, _global: &Global, _ctx: &Ctx, _out: &mut Render) -> Result<Exit, Failure> {
-    Err(Failure::new(Exit::Failed, "not-written", "snapshots is not written yet"))
+/// See [`ops::snapshots::snapshots`].
+pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<Exit, Failure> {
+    let group_by = args.group_by.as_deref().map(GroupBy::parse).transpose()?;
+    let request = SnapshotsRequest { filter: args.choose.filter(), latest: args.latest, group_by };
+    let repository = global.open(ctx, out)?;
+    let groups = ops::snapshots::snapshots(&repository, &request)?;
+    if request.group_by.is_some() {
+        out.document(&groups);
+    } else {
+        let rows: Vec<&SnapshotRow> = groups.iter().flat_map(|group| &group.snapshots).collect();
+        out.document(&rows);
+    }
+    for group in &groups {
+        if request.group_by.is_some() {
+            out.line(format_args!("{}:", clean(&group.group.to_string())));
+        }
+        told(out, group);
+        if request.group_by.is_some() {
+            out.line("");
+        }
+    }
+    let count: usize = groups.iter().map(|group| group.snapshots.len()).sum();
+    out.say(format_args!("{count} {}", if count == 1 { "snapshot" } else { "snapshots" }));
+    Ok(Exit::Ok)
+}
+
+fn told(out: &Render, group: &SnapshotGroup) {
+    if group.snapshots.is_empty() {
+        return;
+    }
+    let rows: Vec<Vec<String>> = group.snapshots.iter().map(row).collect();
+    out.table(&["ID", "TIME", "HOST", "TAGS", "MARKS", "PATHS", "SIZE"], &[6], &rows);
+}
+
+fn row(snapshot: &SnapshotRow) -> Vec<String> {
+    vec![
+        snapshot.short_id.clone(),
+        local_time(&snapshot.time),
+        clean(&snapshot.hostname),
+        clean(&snapshot.tags.join(",")),
+        marks(snapshot),
+        clean(&snapshot.paths.join(", ")),
+        bytes(snapshot.summary.bytes),
+    ]
+}
+
+/// What is to be known of a snapshot before one relies on it.
+fn marks(snapshot: &SnapshotRow) -> String {
+    let mut marks = Vec::new();
+    if snapshot.status == Status::Partial {
+        marks.push("partial");
+    }
+    if snapshot.hold.is_some() {
+        marks.push("held");
+    }
+    if snapshot.verified.is_some() {
+        marks.push("verified");
+    }
+    marks.join(",")
 }
