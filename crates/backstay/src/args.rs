@@ -225,7 +225,19 @@ impl Global {
     /// # Errors
     /// As [`ops::open`].
     pub fn open(&self, ctx: &Ctx, out: &Render) -> Result<Repository, Failure> {
-        let repository = ops::open(ctx, &self.locator()?, &self.key_unless_absent()?)?;
+        self.open_by(out, |at, key| ops::open(ctx, at, key))
+    }
+
+    /// As [`Global::open`], in a way of its own.
+    ///
+    /// # Errors
+    /// As `how`.
+    pub fn open_by(
+        &self,
+        out: &Render,
+        how: impl FnOnce(&Locator, &KeyFrom) -> Result<Repository, Failure>,
+    ) -> Result<Repository, Failure> {
+        let repository = how(&self.locator()?, &self.key_unless_absent()?)?;
         out.repository_warnings(&repository.warnings);
         Ok(repository)
     }

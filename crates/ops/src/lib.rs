@@ -5,9 +5,12 @@
 //! Where data comes from and goes: requests come from the binary; `sources` and `repo` do the work.
 #![warn(missing_docs)]
 
+pub mod backup;
 pub mod copy;
 mod ctx;
 pub mod diff;
+mod dry;
+pub mod dump;
 mod failure;
 pub mod find;
 pub mod forget;
@@ -18,6 +21,7 @@ pub mod listing;
 pub mod ls;
 mod open;
 pub mod prune;
+pub mod restore;
 pub mod select;
 pub mod snapshots;
 pub mod stats;

@@ -205,12 +205,16 @@ pub fn split_words(line: &str) -> Result<Vec<String>, Failure> {
 /// # Errors
 /// `no-repository`, `wrong-key`, `history-lost`; whatever the repository returns.
 pub fn open(ctx: &Ctx, at: &Locator, key: &KeyFrom) -> Result<Repository, Failure> {
-    let store = at.store()?;
-    if !looks_like_one(&store)? {
+    open_store(ctx, &at.store()?, key)
+}
+
+/// As [`open`], of the repository in this store.
+pub(crate) fn open_store(ctx: &Ctx, store: &Store, key: &KeyFrom) -> Result<Repository, Failure> {
+    if !looks_like_one(store)? {
         return Err(RepoError::NoRepository(store.address()).into());
     }
     let key = key.read(&format!("key or passphrase of {}: ", store.address()))?;
-    let mut repository = Repository::open(&store, &ctx.world, &Credential::parse(&key.text)?)?;
+    let mut repository = Repository::open(store, &ctx.world, &Credential::parse(&key.text)?)?;
     repository.warnings.splice(0..0, key.warning);
     let memory = memory_of(ctx, &repository);
     let seen = match recall(&memory) {

@@ -56,14 +56,6 @@ impl Filter {
     }
 }
 
-/// A snapshot's name as people give it, with the path inside it: `SNAP[@TIME][:/sub/path]`.
-pub fn split_path(text: &str) -> (&str, Option<&str>) {
-    match text.find(":/") {
-        Some(at) => (&text[..at], Some(&text[at + 1..])),
-        None => (text, None),
-    }
-}
-
 /// The one snapshot that `text` names: `latest`, `latest@TIME`, or the first digits of an id. Filters apply to `latest`
 /// only. `snapshots` must be in the order of commits; `now` is what relative times are relative to.
 ///
@@ -197,13 +189,6 @@ pub fn parse_size(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_name_may_carry_a_path() {
-        assert_eq!(split_path("latest:/etc"), ("latest", Some("/etc")));
-        assert_eq!(split_path("latest@2025-12-09T14:30:00Z:/a:/b"), ("latest@2025-12-09T14:30:00Z", Some("/a:/b")));
-        assert_eq!(split_path("ab12"), ("ab12", None));
-    }
 
     #[test]
     fn times_spans_and_sizes_are_what_people_write() {

@@ -1,17 +1,297 @@
-//! `backstay backup`
+//! `backstay backup`: files, standard input, or what a program prints.
 
 use crate::args::Global;
-use crate::render::Render;
-use ops::{Ctx, Exit, Failure};
+use crate::progress::Progress;
+use crate::render::{Render, bytes, clean, count, duration, shown};
+use ops::backup::{Act, Files, Reading, Report, Request, Step, What};
+use ops::{Ctx, Exit, Failure, select};
+use repo::Compression;
+use serde_json::json;
+use sources::files::{Caches, FilesReport, Filesystems, Pattern, SelectSpec, Severity};
+use sources::sqlite::Sqlite;
+use std::ffi::{OsStr, OsString};
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Relaxed;
+
+/// The most bytes a list of files may have.
+const LIST_BYTES_MAX: u64 = 1 << 30;
 
 /// Options of `backup`.
 #[derive(clap::Args, Debug)]
-pub struct Args {}
+#[command(after_help = "Files that cannot be read are named, everything else is backed up, and the exit code is 3.\n\
+                  SQLite databases are copied through SQLite, consistent while others use them (see --sqlite).\n\
+                  A file .backstayignore in a directory says what to leave out below it, as .gitignore does.")]
+pub struct Args {
+    /// Files and directories; after --stdin-from-command and --, the command
+    #[arg(value_name = "PATH")]
+    paths: Vec<OsString>,
+    /// Tag the snapshot; may be given several times, or with commas
+    #[arg(long, value_name = "TAG", value_delimiter = ',')]
+    tag: Vec<String>,
+    /// Host name for the snapshot instead of this machine's
+    #[arg(long, value_name = "HOST")]
+    host: Option<String>,
+    /// Time of the snapshot instead of now: RFC 3339, or as in 2025-12-09 14:30
+    #[arg(long, value_name = "TIME")]
+    time: Option<String>,
+    /// Leave out what matches, as in .gitignore; an absolute path means that path; !PATTERN takes in again
+    #[arg(short, long, value_name = "PATTERN")]
+    exclude: Vec<String>,
+    /// File with one pattern per line
+    #[arg(long, value_name = "FILE")]
+    exclude_file: Vec<PathBuf>,
+    /// Leave out what is in directories marked by a CACHEDIR.TAG
+    #[arg(long)]
+    exclude_caches: bool,
+    /// Leave out larger files
+    #[arg(long, value_name = "SIZE")]
+    exclude_larger_than: Option<String>,
+    /// Stay on the file systems of the given paths
+    #[arg(short = 'x', long)]
+    one_file_system: bool,
+    /// Read paths from this file, one per line; - is standard input; lines that begin with # do not count
+    #[arg(long, value_name = "FILE")]
+    files_from: Vec<PathBuf>,
+    /// Read paths from this file, each ended by a NUL byte
+    #[arg(long, value_name = "FILE")]
+    files_from0: Vec<PathBuf>,
+    /// Back up standard input
+    #[arg(long, conflicts_with_all = ["paths", "files_from", "files_from0", "stdin_from_command"])]
+    stdin: bool,
+    /// Name of the file that standard input, or the command's output, becomes
+    #[arg(long, value_name = "NAME", default_value = "stdin")]
+    stdin_filename: String,
+    /// Back up what the command after -- prints; when it fails there is no snapshot
+    #[arg(long, conflicts_with_all = ["files_from", "files_from0"])]
+    stdin_from_command: bool,
+    /// SQLite databases: through SQLite, or as any other file
+    #[arg(long, value_enum, value_name = "HOW", default_value = "auto")]
+    sqlite: SqliteArg,
+    /// Read every file again, whether it looks changed or not
+    #[arg(long)]
+    force: bool,
+    /// Read and count, and store nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// off, fast, auto, max, or zstd:LEVEL with a level from -7 to 19
+    #[arg(long, value_name = "HOW", default_value = "auto", value_parser = compression)]
+    compression: Compression,
+    /// How many files to read at the same time [default: one per processor]
+    #[arg(long, value_name = "N")]
+    read_concurrency: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum SqliteArg {
+    Auto,
+    Off,
+}
+
+fn compression(text: &str) -> Result<Compression, String> {
+    match text {
+        "off" => Ok(Compression::Off),
+        "fast" => Ok(Compression::Level(1)),
+        "auto" => Ok(Compression::Level(3)),
+        "max" => Ok(Compression::Level(19)),
+        _ => {
+            let level = text.strip_prefix("zstd:").and_then(|level| level.parse().ok());
+            let level = level.filter(|level| (-7..=19).contains(level));
+            level.map(Compression::Level).ok_or_else(|| "it is off, fast, auto, max, or zstd:-7 to zstd:19".into())
+        }
+    }
+}
 
 /// Runs the verb.
 ///
 /// # Errors
-/// Always, until it is written.
-pub fn run(_args: Args, _global: &Global, _ctx: &Ctx, _out: &mut Render) -> Result<Exit, Failure> {
-    Err(Failure::new(Exit::Failed, "not-written", "backup is not written yet"))
+/// See [`ops::backup::backup`].
+pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<Exit, Failure> {
+    let act = if args.dry_run { Act::Preview } else { Act::Do };
+    let time = args.time.as_ref().map(|time| select::parse_time(time, ctx.world.clock.now())).transpose()?;
+    let request = Request {
+        host: args.host.clone().unwrap_or_else(|| ctx.host.clone()),
+        tags: args.tag.iter().map(|tag| tag.trim().to_owned()).filter(|tag| !tag.is_empty()).collect(),
+        time,
+        compression: args.compression,
+        act,
+        what: what(args)?,
+    };
+    let repository = global.open_by(out, |at, key| ops::backup::open(ctx, at, key, act))?;
+    let progress = Progress::start(out, global.show(), "backup");
+    let counters = progress.counters();
+    let result = ops::backup::backup(ctx, &repository, &request, &|step| match step {
+        Step::Expect { entries, bytes } => counters.set_total(entries, bytes),
+        Step::Done { entries, bytes, path } => {
+            counters.files.fetch_add(entries, Relaxed);
+            counters.bytes.fetch_add(bytes, Relaxed);
+            if let Some(path) = path {
+                counters.name(&shown(path));
+            }
+        }
+    });
+    progress.finish();
+    let report = result?;
+    Ok(told(out, &request, &report))
+}
+
+fn what(args: Args) -> Result<What, Failure> {
+    let name = args.stdin_filename;
+    if args.stdin_from_command {
+        return Ok(What::Command { name, argv: args.paths });
+    }
+    if args.stdin {
+        return Ok(What::Stdin { name });
+    }
+    let mut paths: Vec<PathBuf> = args.paths.into_iter().map(PathBuf::from).collect();
+    for file in &args.files_from {
+        let list = read_list(file)?;
+        let lines = list.split(|b| *b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+        paths.extend(lines.filter(|line| !line.is_empty() && !line.starts_with(b"#")).map(path_of));
+    }
+    for file in &args.files_from0 {
+        paths.extend(read_list(file)?.split(|b| *b == 0).filter(|path| !path.is_empty()).map(path_of));
+    }
+    if paths.is_empty() {
+        return Err(Failure::usage("back up what?").help("name files and directories, or see --stdin and --files-from"));
+    }
+    let size_bytes_max = match &args.exclude_larger_than {
+        Some(size) => Some(select::parse_size(size).ok_or_else(|| {
+            Failure::usage(format!("--exclude-larger-than {size:?} is no size")).help("write 500K, 10M or 1.5G")
+        })?),
+        None => None,
+    };
+    let current = std::env::current_dir()
+        .map_err(|e| Failure::new(Exit::SourceUnreachable, "current-directory", format!("where are we? {e}")))?;
+    let patterns = args.exclude.into_iter().map(|text| Pattern { text, origin: "--exclude".into() });
+    Ok(What::Files(Files {
+        paths,
+        current,
+        select: SelectSpec {
+            patterns: patterns.collect(),
+            pattern_files: args.exclude_file,
+            caches: if args.exclude_caches { Caches::LeaveOut } else { Caches::Store },
+            size_bytes_max,
+            filesystems: if args.one_file_system { Filesystems::OfTheRoots } else { Filesystems::All },
+        },
+        sqlite: match args.sqlite {
+            SqliteArg::Auto => Sqlite::Auto,
+            SqliteArg::Off => Sqlite::Off,
+        },
+        reading: if args.force { Reading::All } else { Reading::Changed },
+        readers: args.read_concurrency,
+    }))
+}
+
+fn path_of(bytes: &[u8]) -> PathBuf {
+    PathBuf::from(OsStr::from_bytes(bytes))
+}
+
+fn read_list(path: &Path) -> Result<Vec<u8>, Failure> {
+    let failed = |e: std::io::Error| {
+        let name = path.display();
+        Failure::new(Exit::SourceUnreachable, "files-from", format!("cannot read the list of files {name}: {e}"))
+    };
+    let from: Box<dyn Read> = match path == Path::new("-") {
+        true => Box::new(std::io::stdin()),
+        false => Box::new(std::fs::File::open(path).map_err(failed)?),
+    };
+    let mut list = Vec::new();
+    from.take(LIST_BYTES_MAX).read_to_end(&mut list).map_err(failed)?;
+    Ok(list)
+}
+
+fn told(out: &Render, request: &Request, report: &Report) -> Exit {
+    for trouble in &report.troubles {
+        match trouble.severity {
+            Severity::Error => out.trouble(&trouble.path, &trouble.what),
+            Severity::Warning => out.warning(format_args!("{}: {}", shown(&trouble.path), trouble.what)),
+        }
+    }
+    let named = report.troubles.len() as u64;
+    let unnamed = (report.errors + report.warnings).saturating_sub(named);
+    if unnamed > 0 {
+        out.trouble(b"", &format!("and {unnamed} more errors and warnings"));
+    }
+    report.remarks.iter().for_each(|remark| out.warning(remark));
+    let exit = if report.errors == 0 { Exit::Ok } else { Exit::Incomplete };
+    summary(out, request, report);
+    text(out, request, report);
+    exit
+}
+
+fn summary(out: &Render, request: &Request, report: &Report) {
+    let none = FilesReport::default();
+    let files = report.files.as_ref().unwrap_or(&none);
+    // A stream is one new file.
+    let files_new = if report.files.is_some() { files.files_new } else { 1 };
+    let stats = &report.stats;
+    out.event(
+        "summary",
+        &json!({
+            "dry_run": request.act == Act::Preview,
+            "snapshot_id": report.snapshot.as_ref().map(|snapshot| snapshot.id),
+            "status": if report.errors == 0 { "complete" } else { "partial" },
+            "paths": report.paths,
+            "host": request.host,
+            "time": report.snapshot.as_ref().map(|snapshot| &snapshot.public.time),
+            "files_new": files_new,
+            "files_changed": files.files_changed,
+            "files_unmodified": files.files_unmodified,
+            "dirs": stats.dirs,
+            "others": stats.others,
+            "databases": files.databases,
+            "sockets_skipped": files.sockets,
+            "vanished": files.vanished,
+            "excluded": files.excluded.total(),
+            "data_added": stats.new_bytes,
+            "data_added_packed": stats.stored_bytes,
+            "bytes_read": if report.files.is_some() { files.bytes_read } else { stats.bytes },
+            "total_files_processed": stats.files,
+            "total_bytes_processed": stats.bytes,
+            "total_duration": report.seconds,
+            "errors": report.errors,
+            "warnings": report.warnings,
+        }),
+    );
+}
+
+fn text(out: &Render, request: &Request, report: &Report) {
+    let stats = &report.stats;
+    let of = clean(&report.paths.join(", "));
+    match &report.snapshot {
+        Some(snapshot) => out.say(format_args!("snapshot {} of {of}", snapshot.id.short())),
+        None => out.say(format_args!("DRY RUN, nothing was stored: {of}")),
+    }
+    if let Some(files) = &report.files {
+        out.say(format_args!(
+            "  files   {} new, {} changed, {} unmodified; {} directories",
+            count(files.files_new),
+            count(files.files_changed),
+            count(files.files_unmodified),
+            count(stats.dirs)
+        ));
+        let more = [
+            (files.databases, "SQLite databases copied through SQLite"),
+            (files.excluded.total(), "left out by rules"),
+            (files.sockets, "sockets skipped"),
+            (files.vanished, "vanished meanwhile"),
+        ];
+        let more: Vec<String> =
+            more.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", count(*n))).collect();
+        if !more.is_empty() {
+            out.say(format_args!("          {}", more.join(", ")));
+        }
+    }
+    let stored = match request.act {
+        Act::Do => format!("{} stored", bytes(stats.stored_bytes)),
+        Act::Preview => "before compression".into(),
+    };
+    out.say(format_args!("  data    {} in all, {} new, {stored}", bytes(stats.bytes), bytes(stats.new_bytes)));
+    let rate = if report.seconds > 0.0 { stats.bytes as f64 / report.seconds } else { 0.0 };
+    out.say(format_args!("  took    {} ({}/s)", duration(report.seconds), bytes(rate as u64)));
+    if report.errors > 0 {
+        out.say(format_args!("  INCOMPLETE: {} things could not be backed up, see above", report.errors));
+    }
 }

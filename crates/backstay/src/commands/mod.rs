@@ -1,6 +1,7 @@
 //! The verbs, one file each: options in, a request to `ops`, a report rendered.
 
 pub mod backup;
+pub mod choose;
 pub mod completions;
 pub mod copy;
 pub mod demo;

@@ -1,17 +1,263 @@
-//! `backstay restore`
+//! `backstay restore`: brings a snapshot, or a part of it, back.
 
+use super::choose::Choose;
 use crate::args::Global;
-use crate::render::Render;
-use ops::{Ctx, Exit, Failure};
+use crate::progress::Progress;
+use crate::render::{Render, bytes, clean, count, duration, shown, shown_path};
+use ops::restore::{Act, Report, Request};
+use ops::{Ctx, Exit, Failure, select};
+use repo::{Snapshot, key_of_path};
+use serde_json::json;
+use sources::files::apply::Preview;
+use sources::files::apply::{AfterCheck, Extras, Owner, Rebase, RestoreMode, RestorePlan, RestoreReport, Special};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+/// How many problems are named one by one.
+const NAMED_MAX: usize = 20;
 
 /// Options of `restore`.
 #[derive(clap::Args, Debug)]
-pub struct Args {}
+#[command(
+    after_help = "Everything comes back under DIR at its absolute path: /etc/hosts becomes DIR/etc/hosts. With SNAPSHOT:/etc \
+                  what is in /etc comes directly under DIR.\nFiles that are damaged in the repository are named and left \
+                  out; everything else is restored, and the exit code is 1."
+)]
+pub struct Args {
+    /// Snapshot: an id, `latest` or latest@TIME; with :/path only what is there
+    #[arg(value_name = "SNAPSHOT[:/PATH]")]
+    snapshot: OsString,
+    /// Directory to restore into: new or empty, but for --delta and --in-place
+    #[arg(short, long, value_name = "DIR")]
+    target: Option<OsString>,
+    #[command(flatten)]
+    choose: Choose,
+    /// Only this: an absolute path, or a pattern as in .gitignore
+    #[arg(short, long, value_name = "PATTERN")]
+    include: Vec<String>,
+    /// Not this; stronger than --include
+    #[arg(short, long, value_name = "PATTERN")]
+    exclude: Vec<String>,
+    /// Into a directory that is there: rewrite only what differs
+    #[arg(long)]
+    delta: bool,
+    /// To where it came from (the target is / unless named): rewrite only what differs
+    #[arg(long)]
+    in_place: bool,
+    /// Delete what the snapshot does not have, inside of what it covers
+    #[arg(long)]
+    delete: bool,
+    /// The target once more: needed where something that is there will be changed
+    #[arg(long, value_name = "TARGET")]
+    confirm: Option<OsString>,
+    /// Say what would be done, and do nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// Read everything back from the disk and compare
+    #[arg(long)]
+    verify: bool,
+    /// Who shall own the files: the recorded numbers, the recorded names, or whoever runs this [default: numeric for
+    /// root, skip for others]
+    #[arg(long, value_enum, value_name = "WHO")]
+    owner: Option<Who>,
+    /// No devices, setuid bits and privileged attributes
+    #[arg(long)]
+    no_special: bool,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Who {
+    Numeric,
+    Names,
+    Skip,
+}
 
 /// Runs the verb.
 ///
 /// # Errors
-/// Always, until it is written.
-pub fn run(_args: Args, _global: &Global, _ctx: &Ctx, _out: &mut Render) -> Result<Exit, Failure> {
-    Err(Failure::new(Exit::Failed, "not-written", "restore is not written yet"))
+/// See [`ops::restore::restore`].
+pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<Exit, Failure> {
+    if args.delete && !args.delta && !args.in_place {
+        return Err(Failure::usage("--delete goes with --delta or --in-place"));
+    }
+    let (name, within) = super::choose::split(&args.snapshot)?;
+    let target = match &args.target {
+        Some(target) if target.is_empty() => return Err(Failure::usage("--target is empty")),
+        Some(target) => target.clone(),
+        None if args.in_place => "/".into(),
+        None => {
+            return Err(
+                Failure::usage("restore to where?").help("name a new directory with --target, or see --in-place")
+            );
+        }
+    };
+    let mode = match (args.delta || args.in_place, args.delete) {
+        (false, _) => RestoreMode::NewTarget,
+        (true, false) => RestoreMode::Delta(Extras::Keep),
+        (true, true) => RestoreMode::Delta(Extras::Delete),
+    };
+    let mut plan = RestorePlan::new(PathBuf::from(&target));
+    plan.mode = mode;
+    plan.include = args.include;
+    plan.exclude = args.exclude;
+    if let Some(within) = &within {
+        plan.within = key_of_path(within.as_bytes())
+            .ok_or_else(|| Failure::usage(format!("{} is no path", shown(within.as_bytes()))))?;
+        // In place means: to the absolute path it came from.
+        if args.target.is_some() {
+            plan.rebase = Rebase::StripPrefix;
+        }
+    }
+    if args.no_special {
+        plan.special = Special::Never;
+    }
+    match args.owner {
+        Some(Who::Numeric) => plan.owner = Owner::Numeric,
+        Some(Who::Names) => plan.owner = Owner::Names,
+        Some(Who::Skip) => plan.owner = Owner::Skip,
+        None => {}
+    }
+    if args.verify {
+        plan.check = AfterCheck::ReadBack;
+    }
+    let repository = global.open(ctx, out)?;
+    let snapshots = repository.snapshots()?;
+    let snapshot = select::pick(&snapshots, &name, &args.choose.filter())?;
+    let act = if args.dry_run { Act::Preview } else { Act::Do };
+    let request = Request { snapshot, plan, target, confirmed: args.confirm, act };
+    let began = ctx.world.clock.monotonic();
+    let progress = Progress::start(out, global.show(), "restore");
+    let counters = progress.counters();
+    let result = ops::restore::restore(
+        ctx,
+        &repository,
+        &request,
+        &|found| counters.set_total(found.files, found.bytes),
+        &|done| counters.set(done.files, done.bytes),
+    );
+    progress.finish();
+    let report = result?;
+    let seconds = (ctx.world.clock.monotonic() - began).as_secs_f64();
+    report.warnings.iter().for_each(|warning| out.warning(warning));
+    Ok(match &report.done {
+        None => told_preview(out, &request, &report),
+        Some(done) => told(out, &request, &report.preview, done, seconds),
+    })
+}
+
+fn told_preview(out: &Render, request: &Request<'_>, report: &Report) -> Exit {
+    let preview = &report.preview;
+    let room = preview.needs <= preview.has;
+    if !room {
+        out.warning(format_args!("it needs {} there and {} are free", bytes(preview.needs), bytes(preview.has)));
+    }
+    out.event(
+        "summary",
+        &json!({
+            "dry_run": true,
+            "snapshot_id": request.snapshot.id,
+            "target": shown_path(&request.plan.target),
+            "files": preview.files,
+            "dirs": preview.dirs,
+            "others": preview.others,
+            "bytes": preview.bytes,
+            "overwritten": preview.overwritten,
+            "overwritten_first": preview.overwritten_first.iter().map(|path| shown(path)).collect::<Vec<_>>(),
+            "bytes_needed": preview.needs,
+            "bytes_free": preview.has,
+        }),
+    );
+    out.line(format_args!(
+        "{} would be restored to {}",
+        told_snapshot(request.snapshot),
+        shown_path(&request.plan.target)
+    ));
+    let (files, dirs) = (count(preview.files), count(preview.dirs));
+    out.line(format_args!("  {files} files, {dirs} directories, {}", bytes(preview.bytes)));
+    out.line(format_args!("  needs {}, free {}", bytes(preview.needs), bytes(preview.has)));
+    if matches!(request.plan.mode, RestoreMode::Delta(_)) {
+        out.line(format_args!("  {} things that are there would be overwritten", preview.overwritten));
+        preview.overwritten_first.iter().take(NAMED_MAX).for_each(|path| out.line(format_args!("    {}", shown(path))));
+    }
+    if room { Exit::Ok } else { Exit::Incomplete }
+}
+
+fn told(out: &Render, request: &Request<'_>, preview: &Preview, done: &RestoreReport, seconds: f64) -> Exit {
+    for problem in done.problems.iter().take(NAMED_MAX) {
+        out.trouble(&problem.path, &problem.what);
+    }
+    let unnamed = done.problem_count.saturating_sub(NAMED_MAX as u64);
+    if unnamed > 0 {
+        out.trouble(b"", &format!("and {unnamed} more"));
+    }
+    for skipped in done.skipped.iter().take(NAMED_MAX) {
+        out.warning(format_args!("left out {}: {}", shown(&skipped.path), skipped.what));
+    }
+    let unnamed = done.skipped_count.saturating_sub(NAMED_MAX as u64);
+    if unnamed > 0 {
+        out.warning(format_args!("left out {unnamed} more"));
+    }
+    for note in &done.notes {
+        out.warning(format_args!("{}: {} times, first {}", note.what, note.count, shown(&note.first)));
+    }
+    let asked_for = request.plan.special == Special::Never;
+    let (status, exit) = match (done.problem_count, done.notes.is_empty() && (asked_for || done.skipped_count == 0)) {
+        (0, true) => ("complete", Exit::Ok),
+        (0, false) => ("warnings", Exit::Incomplete),
+        _ => ("incomplete", Exit::Failed),
+    };
+    out.event(
+        "summary",
+        &json!({
+            "snapshot_id": request.snapshot.id,
+            "target": shown_path(&request.plan.target),
+            "files": done.files,
+            "dirs": done.dirs,
+            "links": done.links,
+            "others": done.others,
+            "bytes": done.bytes,
+            "total_files": preview.files,
+            "total_bytes": preview.bytes,
+            "bytes_written": done.bytes_written,
+            "bytes_unchanged": done.unchanged_bytes,
+            "deleted": done.deleted,
+            "checked": done.checked,
+            "skipped": done.skipped_count,
+            "errors": done.problem_count,
+            "total_duration": seconds,
+            "status": status,
+        }),
+    );
+    let verb = if exit == Exit::Failed { "INCOMPLETE: restored" } else { "restored" };
+    let rate = if seconds > 0.0 { done.bytes_written as f64 / seconds } else { 0.0 };
+    out.say(format_args!(
+        "{verb} {} files, {} directories, {} links, {} of {} to {}",
+        count(done.files),
+        count(done.dirs),
+        count(done.links),
+        bytes(done.bytes),
+        told_snapshot(request.snapshot),
+        shown_path(&request.plan.target),
+    ));
+    let mut details =
+        format!("  {} written in {} ({}/s)", bytes(done.bytes_written), duration(seconds), bytes(rate as u64));
+    for (amount, what) in [(done.unchanged_bytes, "unchanged")] {
+        if amount > 0 {
+            details.push_str(&format!(", {} {what}", bytes(amount)));
+        }
+    }
+    for (amount, what) in [(done.deleted, "deleted"), (done.checked, "files read back"), (done.problem_count, "FAILED")]
+    {
+        if amount > 0 {
+            details.push_str(&format!(", {} {what}", count(amount)));
+        }
+    }
+    out.say(details);
+    exit
+}
+
+fn told_snapshot(snapshot: &Snapshot) -> String {
+    let public = &snapshot.public;
+    clean(&format!("snapshot {} of {}, {}", snapshot.id.short(), public.host, crate::render::local_time(&public.time)))
 }

@@ -1,0 +1,379 @@
+//! The program as its users meet it: exit codes, streams, files.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+const PASSPHRASE: &str = "correct horse battery staple";
+
+/// A place of its own with a key file and room for a repository.
+struct Lab {
+    dir: tempfile::TempDir,
+}
+
+impl Lab {
+    fn new() -> Lab {
+        let lab = Lab { dir: tempfile::tempdir().expect("temp dir") };
+        lab.write("key", format!("{PASSPHRASE}\n").as_bytes());
+        fs::set_permissions(lab.path("key"), fs::Permissions::from_mode(0o600)).expect("chmod");
+        lab
+    }
+
+    /// With a repository, a small tree `src`, and one snapshot of it.
+    fn backed_up() -> Lab {
+        let lab = Lab::new();
+        lab.ok(["init"]);
+        lab.write("src/a", b"alpha");
+        lab.write("src/sub/b", &[7; 300_000]);
+        lab.ok([OsStr::new("backup"), lab.path("src").as_os_str()]);
+        lab
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn write(&self, name: &str, data: &[u8]) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().expect("has a parent")).expect("mkdir");
+        fs::write(path, data).expect("writes");
+    }
+
+    fn command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_backstay"));
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", self.dir.path());
+        command.env("BACKSTAY_REPOSITORY", self.path("repo")).env("BACKSTAY_KEY_FILE", self.path("key"));
+        command.env("BACKSTAY_CACHE_DIR", self.path("cache")).env("BACKSTAY_STATE_DIR", self.path("state"));
+        command.args(args).stdin(Stdio::null()).current_dir(self.dir.path());
+        command
+    }
+
+    fn run<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Said {
+        Said::of(self.command(args).output().expect("runs"))
+    }
+
+    fn ok<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Said {
+        self.run(args).ends_with(0)
+    }
+}
+
+/// What the program said and how it ended.
+struct Said {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Said {
+    fn of(output: Output) -> Said {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("the output is text");
+        let code = output.status.code().unwrap_or(-1);
+        let said = Said { code, out: text(output.stdout), err: text(output.stderr) };
+        let raw = |c: char| c.is_control() && c != '\n' && c != '\t';
+        assert!(!said.out.contains(raw) && !said.err.contains(raw), "control characters:\n{}{}", said.out, said.err);
+        said
+    }
+
+    #[track_caller]
+    fn ends_with(self, code: i32) -> Said {
+        assert_eq!(self.code, code, "\nstdout: {}\nstderr: {}", self.out, self.err);
+        self
+    }
+
+    /// An error and its remedy.
+    #[track_caller]
+    fn complains(self, about: &str) -> Said {
+        assert!(self.err.contains("error: ") && self.err.contains(about), "not about {about:?}: {}", self.err);
+        self
+    }
+
+    #[track_caller]
+    fn helps(self) -> Said {
+        assert!(self.err.lines().any(|line| line.starts_with("help: ")), "no help: {}", self.err);
+        self
+    }
+
+    /// The last line, which must be the summary.
+    #[track_caller]
+    fn summary(&self) -> serde_json::Value {
+        let last = self.out.lines().next_back().expect("there is output");
+        let summary: serde_json::Value = serde_json::from_str(last).expect("the last line is JSON");
+        assert_eq!(summary["message_type"], "summary");
+        assert_eq!(summary["schema_version"], 1);
+        summary
+    }
+}
+
+fn everything_under(dir: &Path) -> Vec<u8> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(dir).expect("lists") {
+        let path = entry.expect("is there").path();
+        match path.is_dir() {
+            true => all.extend(everything_under(&path)),
+            false => all.extend(fs::read(&path).expect("reads")),
+        }
+    }
+    all
+}
+
+#[test]
+fn no_repository_is_10_wrong_key_is_12_nonsense_is_2() {
+    let lab = Lab::new();
+    lab.run(["snapshots"]).ends_with(10).complains("no repository").helps();
+    fs::create_dir(lab.path("repo")).expect("mkdir");
+    lab.run(["snapshots"]).ends_with(10).helps();
+    lab.ok(["init"]);
+    lab.write("wrong", b"wrong");
+    for code in [["snapshots"], ["stats"]] {
+        let mut command = lab.command(code);
+        Said::of(command.env("BACKSTAY_KEY_FILE", lab.path("wrong")).output().expect("runs")).ends_with(12).helps();
+    }
+    lab.run(["nonsense"]).ends_with(2);
+    lab.run(["snapshots", "--nonsense"]).ends_with(2);
+    lab.run(["-r", "s3://host/bucket", "snapshots"]).ends_with(2).complains("s3").helps();
+    let mut command = lab.command(["snapshots"]);
+    Said::of(command.env_remove("BACKSTAY_REPOSITORY").output().expect("runs")).ends_with(2).helps();
+    let mut command = lab.command(["snapshots"]);
+    Said::of(command.env_remove("BACKSTAY_KEY_FILE").output().expect("runs")).ends_with(12).helps();
+    let mut command = lab.command(["snapshots", "-r", "nowhere"]);
+    Said::of(command.env_remove("BACKSTAY_KEY_FILE").output().expect("runs")).ends_with(10);
+}
+
+#[test]
+fn init_refuses_what_is_there_and_says_that_the_key_matters() {
+    let lab = Lab::new();
+    let said = lab.ok(["init"]);
+    assert!(said.out.contains("NOTHING CAN BE RESTORED") && said.out.contains("key kit"), "{}", said.out);
+    lab.run(["init"]).ends_with(1).complains("already").helps();
+    lab.write("other/file", b"x");
+    lab.run(["init", "-r", "other"]).ends_with(21);
+    assert!(!everything_under(&lab.path("repo")).windows(7).any(|w| w == b"correct"));
+}
+
+#[test]
+fn a_generated_key_is_a_file_only_its_owner_may_read_and_never_replaces_one() {
+    let lab = Lab::new();
+    let said = lab.ok(["init", "--json", "--generate-key", "new.key"]);
+    let document: serde_json::Value = serde_json::from_str(&said.out).expect("one document");
+    assert_eq!(document["key"], "key file");
+    let mode = fs::metadata(lab.path("new.key")).expect("is there").permissions().mode();
+    assert_eq!(mode & 0o7777, 0o600);
+    lab.ok(["snapshots", "-p", "new.key"]);
+    lab.run(["snapshots"]).ends_with(12);
+    let before = fs::read(lab.path("new.key")).expect("reads");
+    lab.run(["init", "-r", "second", "--generate-key", "new.key"]).ends_with(1).helps();
+    assert_eq!(fs::read(lab.path("new.key")).expect("reads"), before);
+    assert!(!lab.path("second").exists());
+}
+
+#[test]
+fn keys_come_from_files_commands_descriptors_and_the_environment_but_never_from_arguments() {
+    let lab = Lab::new();
+    lab.ok(["init"]);
+    let without = |args: &[&str]| {
+        let mut command = lab.command(args);
+        command.env_remove("BACKSTAY_KEY_FILE");
+        command
+    };
+    lab.ok(["snapshots", "--password-file", "key"]);
+    Said::of(without(&["snapshots", "--password-command", "cat key"]).output().expect("runs")).ends_with(0);
+    Said::of(without(&["snapshots", "--key-command", "cat 'key'"]).output().expect("runs")).ends_with(0);
+    Said::of(without(&["snapshots", "--key-command", "false"]).output().expect("runs")).ends_with(12).helps();
+    Said::of(without(&["snapshots"]).env("BACKSTAY_KEY", PASSPHRASE).output().expect("runs")).ends_with(0);
+    Said::of(without(&["snapshots"]).env("BACKSTAY_KEY_COMMAND", "cat key").output().expect("runs")).ends_with(0);
+    let mut command = without(&["snapshots"]);
+    let mut child =
+        command.env("BACKSTAY_KEY_FD", "0").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("runs");
+    child.stdin.take().expect("piped").write_all(PASSPHRASE.as_bytes()).expect("writes");
+    Said::of(child.wait_with_output().expect("ends")).ends_with(0);
+    for option in ["--key", "--password", "--passphrase"] {
+        lab.run(["snapshots", option, PASSPHRASE]).ends_with(2);
+    }
+}
+
+#[test]
+fn a_key_file_that_others_may_read_gets_one_line_of_warning() {
+    let lab = Lab::new();
+    lab.ok(["init"]);
+    assert_eq!(lab.ok(["snapshots"]).err, "");
+    fs::set_permissions(lab.path("key"), fs::Permissions::from_mode(0o644)).expect("chmod");
+    let said = lab.ok(["snapshots"]);
+    assert!(said.err.starts_with("warning: ") && said.err.lines().count() == 1, "{}", said.err);
+}
+
+#[test]
+fn a_backup_comes_back_byte_for_byte_and_its_summary_is_the_last_line() {
+    let lab = Lab::backed_up();
+    lab.write("src/new", b"new");
+    let said = lab.ok([OsStr::new("backup"), OsStr::new("--json"), lab.path("src").as_os_str()]);
+    let summary = said.summary();
+    assert_eq!(summary["snapshot_id"].as_str().map(str::len), Some(64));
+    assert_eq!((summary["files_new"].as_u64(), summary["files_unmodified"].as_u64()), (Some(1), Some(2)), "{summary}");
+    assert_eq!(summary["status"], "complete");
+    let target = lab.path("out");
+    let args = [OsStr::new("restore"), OsStr::new("latest"), OsStr::new("--target"), target.as_os_str()];
+    let said = lab.ok(args.iter().copied().chain([OsStr::new("--json")]));
+    assert_eq!(said.summary()["status"], "complete");
+    let back = |name: &str| fs::read(target.join(lab.path("src").strip_prefix("/").expect("absolute")).join(name));
+    assert_eq!(back("a").expect("is back"), b"alpha");
+    assert_eq!(back("sub/b").expect("is back"), [7; 300_000]);
+    assert_eq!(back("new").expect("is back"), b"new");
+}
+
+#[test]
+fn a_part_comes_back_without_the_path_before_it() {
+    let lab = Lab::backed_up();
+    let part = format!("latest:{}", lab.path("src/sub").display());
+    lab.ok(["restore", &part, "--target", "part"]);
+    assert_eq!(fs::read(lab.path("part/b")).expect("is back").len(), 300_000);
+    lab.run(["restore", "latest:/not/there", "--target", "none"]).ends_with(1).complains("/not/there").helps();
+}
+
+#[test]
+fn a_missing_path_is_named_and_makes_the_backup_incomplete_or_impossible() {
+    let lab = Lab::backed_up();
+    lab.run([OsStr::new("backup"), lab.path("src").as_os_str(), OsStr::new("/does/not/exist")])
+        .ends_with(3)
+        .complains("/does/not/exist");
+    lab.run(["backup", "/does/not/exist"]).ends_with(20).complains("/does/not/exist");
+    lab.run(["backup"]).ends_with(2);
+}
+
+#[test]
+fn a_target_that_is_not_empty_is_6_and_one_that_is_a_file_is_21() {
+    let lab = Lab::backed_up();
+    lab.write("full/thing", b"x");
+    lab.run(["restore", "latest", "--target", "full"]).ends_with(6).complains("not empty").helps();
+    lab.run(["restore", "latest", "--target", "full", "--delta"]).ends_with(6).complains("not confirmed").helps();
+    lab.run(["restore", "latest", "--target", "full", "--delta", "--confirm", "fool"]).ends_with(6).helps();
+    lab.ok(["restore", "latest", "--target", "full", "--delta", "--dry-run"]);
+    assert_eq!(fs::read_dir(lab.path("full")).expect("lists").count(), 1);
+    lab.ok(["restore", "latest", "--target", "full", "--delta", "--confirm", "full"]);
+    assert_eq!(fs::read(lab.path("full/thing")).expect("still there"), b"x");
+    lab.write("file", b"x");
+    lab.run(["restore", "latest", "--target", "file"]).ends_with(21).helps();
+    lab.run(["restore", "latest"]).ends_with(2).helps();
+    lab.run(["restore", "latest", "--in-place"]).ends_with(6).helps();
+}
+
+#[test]
+fn an_unknown_snapshot_is_1_and_an_ambiguous_one_names_the_candidates() {
+    let lab = Lab::backed_up();
+    lab.run(["restore", "ffffffff", "--target", "none"]).ends_with(1).complains("ffffffff").helps();
+    lab.run(["restore", "latest@2001-01-01", "--target", "none"]).ends_with(1).helps();
+    lab.run(["restore", "latest@nonsense", "--target", "none"]).ends_with(2).helps();
+    // Sixteen first digits: of seventeen snapshots two share theirs.
+    let mut seen = Vec::new();
+    let shared = (0..17).find_map(|n| {
+        lab.write("src/n", format!("{n}").as_bytes());
+        let said = lab.ok([OsStr::new("backup"), OsStr::new("--json"), lab.path("src").as_os_str()]);
+        let id = said.summary()["snapshot_id"].as_str().expect("a text").to_owned();
+        let twin = seen.iter().find(|other: &&String| other[..1] == id[..1]).map(|other| (other.clone(), id.clone()));
+        seen.push(id);
+        twin
+    });
+    let (one, two) = shared.expect("of seventeen ids two begin alike");
+    let said = lab.run(["restore", &one[..1], "--target", "none"]).ends_with(1).complains("ambiguous").helps();
+    assert!(said.err.contains(&one[..8]) && said.err.contains(&two[..8]), "{}", said.err);
+    lab.ok(["restore", &one[..12], "--target", "found"]);
+}
+
+#[test]
+fn names_with_line_ends_and_raw_bytes_are_shown_escaped_and_come_back() {
+    let lab = Lab::new();
+    lab.ok(["init"]);
+    fs::create_dir(lab.path("src")).expect("mkdir");
+    let name = OsStr::from_bytes(b"new\nline\x1b[31m\xff");
+    fs::write(lab.path("src").join(name), "x").expect("writes");
+    lab.ok([OsStr::new("backup"), OsStr::new("-vv"), lab.path("src").as_os_str()]);
+    // `Said` looks for control characters.
+    let said = lab.ok(["ls", "latest"]);
+    assert!(said.out.contains("new%0Aline"), "{}", said.out);
+    lab.ok(["restore", &format!("latest:{}", lab.path("src").display()), "--target", "out"]);
+    assert_eq!(fs::read(lab.path("out").join(name)).expect("is back"), b"x");
+}
+
+#[test]
+fn standard_input_becomes_a_file_and_comes_back_through_dump() {
+    let lab = Lab::new();
+    lab.ok(["init"]);
+    let mut command = lab.command(["backup", "--stdin", "--stdin-filename", "dump.sql", "--json"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("runs");
+    let data = b"select 1;\n".repeat(50_000);
+    child.stdin.take().expect("piped").write_all(&data).expect("writes");
+    Said::of(child.wait_with_output().expect("ends")).ends_with(0).summary();
+    let output = lab.command(["dump", "latest", "/dump.sql"]).output().expect("runs");
+    assert!(output.status.success() && output.stdout == data);
+}
+
+#[test]
+fn a_command_that_fails_leaves_no_snapshot() {
+    let lab = Lab::new();
+    lab.ok(["init"]);
+    let args =
+        |script: &'static str| ["backup", "--stdin-filename", "x", "--stdin-from-command", "--", "sh", "-c", script];
+    lab.run(args("echo half; exit 3")).ends_with(20).complains("3");
+    assert_eq!(lab.ok(["snapshots", "--json"]).out.trim(), "[]");
+    lab.ok(args("echo whole"));
+    assert_eq!(lab.ok(["dump", "latest", "/x"]).out, "whole\n");
+}
+
+#[test]
+fn a_dry_run_stores_nothing() {
+    let lab = Lab::backed_up();
+    let before = everything_under(&lab.path("repo/packs"));
+    lab.write("src/c", b"gamma");
+    let said =
+        lab.ok([OsStr::new("backup"), OsStr::new("--dry-run"), OsStr::new("--json"), lab.path("src").as_os_str()]);
+    assert_eq!(said.summary()["dry_run"], true);
+    assert_eq!(everything_under(&lab.path("repo/packs")), before);
+    assert_eq!(lab.ok(["snapshots", "--json"]).out.matches("short_id").count(), 1);
+}
+
+#[test]
+fn errors_are_lines_of_json_too_when_json_is_asked_for() {
+    let lab = Lab::new();
+    let said = lab.run(["snapshots", "--json"]).ends_with(10).complains("no repository").helps();
+    let line = said.err.lines().next_back().expect("a line");
+    let error: serde_json::Value = serde_json::from_str(line).expect("JSON");
+    assert_eq!(error["message_type"], "exit_error");
+    assert_eq!((error["code"].as_str(), error["exit_code"].as_u64()), (Some("no-repository"), Some(10)));
+    assert_eq!(said.out, "");
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_the_program_quietly() {
+    let lab = Lab::new();
+    let mut command = lab.command(["completions", "bash"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
+    drop(child.stdout.take());
+    assert_eq!(String::from_utf8_lossy(&child.wait_with_output().expect("ends").stderr), "");
+}
+
+#[test]
+fn help_version_manual_and_completions_are_there() {
+    let lab = Lab::new();
+    assert!(lab.ok(["help", "exit-codes"]).out.contains("130"));
+    assert!(lab.ok(["help", "environment"]).out.contains("BACKSTAY_KEY_FD"));
+    assert!(lab.ok(["help", "restore"]).out.contains("--confirm"));
+    lab.run(["help", "nonsense"]).ends_with(2).helps();
+    lab.ok(["--help"]);
+    let version: serde_json::Value = serde_json::from_str(&lab.ok(["version", "--json"]).out).expect("JSON");
+    assert_eq!(version["format"], 1);
+    let page = lab.ok(["man"]).out;
+    assert!(page.contains("EXIT STATUS") && page.contains("ENVIRONMENT"), "{page}");
+    lab.ok(["man", "--dir", "man"]);
+    for page in ["backstay.1", "backstay-restore.1", "backstay-key.1"] {
+        assert!(lab.path("man").join(page).exists(), "{page}");
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(lab.ok(["completions", shell]).out.contains("backstay"), "{shell}");
+    }
+    for (alias, verb) in [("list", "snapshots"), ("check", "verify"), ("info", "stats")] {
+        assert_eq!(lab.ok(["help", alias]).out, lab.ok(["help", verb]).out, "{alias}");
+    }
+}
