@@ -18,7 +18,7 @@ pub struct Args {
     snapshot: String,
     /// Absolute path in it
     #[arg(value_name = "PATH")]
-    path: OsString,
+    file: OsString,
     #[command(flatten)]
     choose: Choose,
     /// Write a single file as tar too, with its metadata
@@ -50,6 +50,6 @@ pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<E
     let snapshots = repository.snapshots()?;
     let snapshot = select::pick(&snapshots, &args.snapshot, &args.choose.filter())?;
     let shape = if args.tar { Shape::Tar } else { Shape::Auto };
-    ops::dump::dump(ctx, &repository, snapshot, (args.path.as_bytes(), shape), &mut Out(out))?;
+    ops::dump::dump(ctx, &repository, snapshot, (args.file.as_bytes(), shape), &mut Out(out))?;
     Ok(Exit::Ok)
 }
