@@ -7,7 +7,7 @@
 
 pub mod apply;
 mod cache;
-mod capture;
+pub(crate) mod capture;
 mod content;
 pub mod dump;
 mod lanes;

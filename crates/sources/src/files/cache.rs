@@ -187,11 +187,9 @@ pub(crate) fn is_due(key: &[u8], age: u32, every: u32) -> bool {
         return false;
     }
     // Each path has its own interval between half of it and all of it.
-    let spread = key
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
-    let sooner = (spread >> 32) % u64::from(every / 2 + 1);
-    u64::from(age) + sooner >= u64::from(every)
+    let [a, b, ..] = *blake3::hash(key).as_bytes();
+    let sooner = u32::from(u16::from_le_bytes([a, b])) % (every / 2 + 1);
+    age.saturating_add(sooner) >= every
 }
 
 /// Reads records in order. A record that makes no sense is the end.

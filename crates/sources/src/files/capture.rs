@@ -4,7 +4,7 @@
 //! [`Capture`], and a report with the next cache to the caller, who commits the first and then puts the second into place.
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::HashMap;
 use std::io;

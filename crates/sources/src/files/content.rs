@@ -368,10 +368,12 @@ fn taken(wanted: &Wanted, stat: &Stat, (xattrs, content): (Xattrs, Content), mem
     Taken { entry, was: wanted.was, memory, same: file_id(&wanted.stat) == file_id(stat), bytes_read }
 }
 
-/// What the `-wal` of a database looks like, if there is one.
+/// What the `-wal` of a database looks like, if there is one. Without the time of its last status change: SQLite, run by
+/// root, sets that by giving the file to its owner whenever it opens it.
 pub(crate) fn wal_stamp(dir: impl AsFd, name: &CStr) -> Option<Stamp> {
     let name = CString::new([name.to_bytes(), b"-wal"].concat()).ok()?;
-    statat(dir, &name, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| Stamp::of(&stat))
+    let stamp = Stamp::of(&statat(dir, &name, AtFlags::SYMLINK_NOFOLLOW).ok()?);
+    Some(Stamp { ctime: stamp.mtime, ..stamp })
 }
 
 /// The data of a small file and what it looked like afterwards. Reads again when it changed meanwhile; `opened` is then

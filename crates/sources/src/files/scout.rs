@@ -159,8 +159,7 @@ impl<'a> Scout<'a> {
                 let entry = meta::entry(self.walker.key().to_vec(), Node::HardLink { to }, &stat, Xattrs::new());
                 return Some(Step::Link(Box::new(Link { entry, id })));
             }
-            let to_come = u64::try_from(stat.st_nlink).unwrap_or(u64::MAX) - 1;
-            self.links.insert(id, Names { first: self.walker.key().to_vec(), to_come });
+            self.links.insert(id, Names { first: self.walker.key().to_vec(), to_come: links_of(&stat) - 1 });
         }
         let was = match self.recall(&stat, Kind::File) {
             Recalled::Same(number) => {
@@ -227,6 +226,12 @@ impl<'a> Scout<'a> {
             Xattrs::new()
         })
     }
+}
+
+// The type of the field differs between architectures.
+#[allow(clippy::useless_conversion)]
+fn links_of(stat: &Stat) -> u64 {
+    stat.st_nlink.into()
 }
 
 enum Recalled {
