@@ -5,13 +5,13 @@
 //! Where data comes from and goes: verbs hand over values; a reader gets lines without control characters.
 
 use ops::Failure;
-use repo::{Snapshot, percent_path};
+use repo::percent_path;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::fmt::{Display, Write as _};
 use std::io::{BufWriter, ErrorKind, IsTerminal, Write};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The version of every JSON document and line.
@@ -39,7 +39,6 @@ struct Inner {
     out: Mutex<BufWriter<std::io::Stdout>>,
     broken: AtomicBool,
     failed: Mutex<Option<std::io::Error>>,
-    warnings: AtomicU64,
     bar: Mutex<Option<indicatif::ProgressBar>>,
 }
 
@@ -58,15 +57,9 @@ impl Render {
             out,
             broken: AtomicBool::new(false),
             failed: Mutex::new(None),
-            warnings: AtomicU64::new(0),
             bar: Mutex::new(None),
         };
         Render { inner: Arc::new(inner) }
-    }
-
-    /// For whom it writes.
-    pub fn form(&self) -> Form {
-        self.inner.form
     }
 
     /// Whether programs read it.
@@ -87,11 +80,6 @@ impl Render {
     /// Whether nobody reads standard output any more: long listings may stop.
     pub fn is_broken(&self) -> bool {
         self.inner.broken.load(Ordering::Relaxed)
-    }
-
-    /// How many warnings were written.
-    pub fn warnings(&self) -> u64 {
-        self.inner.warnings.load(Ordering::Relaxed)
     }
 
     /// Writes bytes as they are to standard output. `BrokenPipe` when nobody reads them any more.
@@ -131,12 +119,17 @@ impl Render {
     /// # Errors
     /// When standard output could not take something: a full disk. That nobody reads any more is no error.
     pub fn finish(&self) -> Result<(), Failure> {
-        let flushed = lock(&self.inner.out).flush();
-        self.note(flushed);
+        self.flush();
         match lock(&self.inner.failed).take() {
             Some(e) => Err(Failure::new(ops::Exit::Failed, "output", format!("cannot write to standard output: {e}"))),
             None => Ok(()),
         }
+    }
+
+    /// Hands on what was written, so that a person sees it now.
+    pub fn flush(&self) {
+        let flushed = lock(&self.inner.out).flush();
+        self.note(flushed);
     }
 
     /// One line of an answer for people. The text must be free of control characters: see [`clean`] and [`shown`].
@@ -175,9 +168,8 @@ impl Render {
         }
     }
 
-    /// A warning, on standard error. It counts: see [`Render::warnings`].
+    /// A warning, on standard error.
     pub fn warning(&self, text: impl Display) {
-        self.inner.warnings.fetch_add(1, Ordering::Relaxed);
         let text = clean(&text.to_string());
         match self.inner.form {
             Form::Text => self.complain(&format!("warning: {text}")),
@@ -196,13 +188,6 @@ impl Render {
                 fields.insert("message".into(), what.into());
                 self.complain(&typed("error", &fields).to_string());
             }
-        }
-    }
-
-    /// A remark on standard error, for people only; nothing with `--quiet`.
-    pub fn remark(&self, text: impl Display) {
-        if !self.inner.quiet && !self.is_json() {
-            self.complain(&clean(&text.to_string()));
         }
     }
 
@@ -385,27 +370,6 @@ pub fn local_time(rfc3339: &str) -> String {
         Ok(at) => at.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
         Err(_) => clean(rfc3339),
     }
-}
-
-/// One snapshot as JSON, the same for every verb that names one.
-pub fn snapshot_json(snapshot: &Snapshot) -> Value {
-    let public = &snapshot.public;
-    json!({
-        "id": snapshot.id,
-        "short_id": snapshot.id.short(),
-        "time": public.time,
-        "finished": public.finished,
-        "host": public.host,
-        "user": public.user,
-        "kind": public.kind,
-        "paths": public.paths,
-        "tags": snapshot.tags,
-        "status": public.status,
-        "hold": snapshot.hold,
-        "verified": snapshot.verified,
-        "program": public.program,
-        "stats": public.stats,
-    })
 }
 
 #[cfg(test)]

@@ -377,3 +377,62 @@ fn help_version_manual_and_completions_are_there() {
         assert_eq!(lab.ok(["help", alias]).out, lab.ok(["help", verb]).out, "{alias}");
     }
 }
+
+#[test]
+fn the_demonstration_keeps_its_promises_and_leaves_nothing() {
+    let lab = Lab::new();
+    fs::create_dir(lab.path("tmp")).expect("mkdir");
+    let mut command = lab.command(["demo", "--json"]);
+    let said = Said::of(command.env("TMPDIR", lab.path("tmp")).output().expect("runs")).ends_with(0);
+    assert!(said.summary()["transactions"].as_u64() > Some(20), "{}", said.out);
+    assert_eq!(fs::read_dir(lab.path("tmp")).expect("lists").count(), 0);
+    assert!(!lab.path("repo").exists() && !lab.path("cache").exists() && !lab.path("state").exists());
+}
+
+#[test]
+fn an_interrupt_ends_a_backup_with_130_and_without_a_snapshot() {
+    let lab = Lab::new();
+    lab.ok(["init"]);
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let mut command = lab.command(["backup", "--stdin"]);
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
+        let mut stdin = child.stdin.take().expect("piped");
+        stdin.write_all(&[1; 100_000]).expect("writes");
+        // Its announcement says that it is at work.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while fs::read_dir(lab.path("repo/intents")).map_or(0, Iterator::count) == 0 {
+            assert!(std::time::Instant::now() < deadline, "the backup does not begin");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let killed = Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status().expect("runs");
+        assert!(killed.success());
+        Said::of(child.wait_with_output().expect("ends")).ends_with(code);
+        drop(stdin);
+    }
+    assert_eq!(lab.ok(["snapshots", "--json"]).out.trim(), "[]");
+}
+
+#[test]
+fn lists_of_files_are_read_by_line_and_by_nul() {
+    let lab = Lab::new();
+    lab.ok(["init"]);
+    for name in ["a", "b\nc", "#d", "e"] {
+        lab.write(&format!("src/{name}"), name.as_bytes());
+    }
+    let root = lab.path("src").display().to_string();
+    lab.write("lines", format!("# a comment\n\n{root}/a\r\n{root}/#d\n").as_bytes());
+    lab.write("nuls", format!("{root}/b\nc\0{root}/e\0").as_bytes());
+    lab.ok(["backup", "--files-from", "lines", "--files-from0", "nuls"]);
+    lab.ok(["restore", &format!("latest:{root}"), "--target", "out"]);
+    assert_eq!(fs::read_dir(lab.path("out")).expect("lists").count(), 4);
+    lab.run(["backup", "--files-from", "nowhere"]).ends_with(20);
+}
+
+#[test]
+fn the_repository_and_the_cache_are_never_backed_up_into_themselves() {
+    let lab = Lab::backed_up();
+    lab.ok(["backup", "."]);
+    let listed = lab.ok(["ls", "latest"]).out;
+    assert!(listed.contains("src/a") && !listed.contains("packs") && !listed.contains("/cache/"), "{listed}");
+}

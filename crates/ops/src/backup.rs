@@ -331,9 +331,10 @@ fn backup_stream(
     let tell = |bytes| on(Step::Done { entries: 0, bytes, path: Some(&path) });
     let streamed = capture_stream(&plan, from, &mut capture, (&ctx.world, &tell));
     match streamed {
-        // That a program failed says more than that its output ended.
         Err(e @ RepoError::Stopped) => return Err(e.into()),
+        Err(_) if ctx.world.stop.requested() => return Err(RepoError::Stopped.into()),
         Err(RepoError::Outside(e)) => {
+            // That a program failed says more than that its output cannot be read.
             ended()?;
             return Err(source_failed(format!("cannot read what is to be backed up: {e}")));
         }

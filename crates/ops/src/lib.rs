@@ -8,6 +8,7 @@
 pub mod backup;
 pub mod copy;
 mod ctx;
+pub mod demo;
 pub mod diff;
 mod dry;
 pub mod dump;
