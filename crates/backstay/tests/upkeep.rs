@@ -367,12 +367,12 @@ fn named_snapshots_go_unless_held_or_the_last_of_their_source() {
     lab.ok(["forget", "-n", &first]);
     assert_eq!(lab.ids().len(), 2);
     lab.ok(["forget", &first[..8]]);
-    assert_eq!(lab.ids(), [second.clone()]);
+    assert_eq!(lab.ids(), std::slice::from_ref(&second));
     lab.ok(["verify", "--read-data"]);
     let third = lab.backup(&[]);
     lab.run(["forget", &second]).ends_with(6).complains("newest verified");
     lab.ok(["forget", "--allow-empty", &second]);
-    assert_eq!(lab.ids(), [third.clone()]);
+    assert_eq!(lab.ids(), std::slice::from_ref(&third));
     lab.run(["forget", "ffffffff"]).ends_with(1).complains("ffffffff");
     lab.ok(["forget", "--allow-empty", &third]);
     assert_eq!(lab.snapshots(), Vec::<Value>::new());
@@ -481,11 +481,16 @@ fn what_was_worked_around_while_opening_is_a_problem_too_and_repair_mends_it() {
 }
 
 #[test]
-fn a_key_file_that_others_may_read_is_no_damage() {
+fn what_is_wrong_on_this_machine_is_no_damage() {
     let (lab, _) = Lab::backed_up();
     fs::set_permissions(lab.path("key"), fs::Permissions::from_mode(0o644)).expect("chmod");
     let said = lab.ok(["verify", "--read-data"]);
     assert!(said.err.contains("chmod 600"), "{}", said.err);
+    for memory in lab.objects("state") {
+        fs::write(memory, "nonsense").expect("writes");
+    }
+    let said = lab.ok(["verify"]);
+    assert!(said.err.contains("warning: cannot tell"), "{}", said.err);
 }
 
 #[test]
@@ -640,7 +645,6 @@ fn the_recovery_kit_restores_by_itself() {
     assert_eq!(fs::metadata(lab.path("kit.txt")).expect("is there").permissions().mode() & 0o7777, 0o600);
     let kit = fs::read_to_string(lab.path("kit.txt")).expect("reads");
     assert!(kit.contains("AGE-SECRET-KEY-1") && kit.contains(lab.path("repo").to_str().expect("text")), "{kit}");
-    assert!(kit.lines().all(|line| line.len() < 200));
     lab.ok(["key", "kit", "--out", "-"]).shows("AGE-SECRET-KEY-1");
     lab.with("kit.txt", ["snapshots"]).ends_with(0);
     lab.with("kit.txt", ["restore", "latest", "--target", "out"]).ends_with(0);

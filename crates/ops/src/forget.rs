@@ -212,12 +212,13 @@ fn by_policy(
 }
 
 fn refused(e: &PolicyError) -> Failure {
-    let code = match e {
-        PolicyError::NoRule | PolicyError::KeepsNothing => "policy-keeps-nothing",
-        PolicyError::NoTag | PolicyError::TagsMatchNothing { .. } => "policy-tags",
-        PolicyError::GivenTwice { .. } => "internal",
+    let what = e.to_string();
+    let failure = match e {
+        PolicyError::NoRule | PolicyError::KeepsNothing => Failure::new(Exit::Usage, "policy-keeps-nothing", what),
+        PolicyError::NoTag | PolicyError::TagsMatchNothing { .. } => Failure::new(Exit::Usage, "policy-tags", what),
+        PolicyError::GivenTwice { .. } => Failure::new(Exit::Failed, "policy-given-twice", what),
     };
-    Failure::new(Exit::Usage, code, e.to_string()).help(e.help())
+    failure.help(e.help())
 }
 
 /// What retention needs to know of a snapshot. The order of events is that of `finished`; the day it belongs to is that

@@ -5,12 +5,11 @@
 
 use crate::ctx::Ctx;
 use crate::failure::{Exit, Failure};
+use crate::init::KeyFile;
 use crate::ls::go_on;
 use repo::{Certificate, Credential, DomainId, Repository, Role, Snapshot};
 use serde::Serialize;
 use std::fmt::Write as _;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use zeroize::Zeroizing;
 
@@ -220,7 +219,7 @@ pub struct Enrolled {
 /// else.
 ///
 /// # Errors
-/// `NotAuthorised` without root; `key-file` when the file exists or cannot be written: nobody is enrolled then;
+/// `NotAuthorised` without root; `key-file-exists`, `key-file` when it cannot be made: nobody is enrolled then;
 /// `no-writer` when no writer has the label that was named.
 pub fn enrol(repository: &mut Repository, request: &EnrolRequest<'_>) -> Result<Enrolled, Failure> {
     let domain = match (&request.domain, request.role) {
@@ -233,16 +232,9 @@ pub fn enrol(repository: &mut Repository, request: &EnrolRequest<'_>) -> Result<
         (Domain::SameAs(label), _) => Some(domain_of(repository, label)?),
     };
     // Before anything is enrolled: a certificate without its keys would be of no use to anybody.
-    let mut file = create_secret(request.out)?;
-    let written = repository.enrol(request.role, &request.label, domain).map_err(Failure::from).and_then(|bundle| {
-        let write = file.write_all(bundle.to_json().as_bytes()).and_then(|()| file.write_all(b"\n"));
-        write.and_then(|()| settle(&file, request.out)).map_err(|e| cannot_write(request.out, &e))
-    });
-    if let Err(failure) = written {
-        // An empty or torn key file would only mislead; that it cannot be removed either changes nothing.
-        std::fs::remove_file(request.out).ok();
-        return Err(failure);
-    }
+    let file = KeyFile::reserve(request.out)?;
+    let bundle = repository.enrol(request.role, &request.label, domain)?;
+    file.fill(bundle.to_json().as_bytes())?;
     let mut certificates = repository.certificates();
     certificates.sort_by(|a, b| b.created.cmp(&a.created));
     let own =
@@ -269,27 +261,6 @@ fn domain_of(repository: &Repository, label: &str) -> Result<DomainId, Failure> 
     }
 }
 
-/// A new file that only its owner may read.
-fn create_secret(path: &Path) -> Result<std::fs::File, Failure> {
-    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    made.map_err(|e| cannot_write(path, &e))
-}
-
-fn cannot_write(path: &Path, e: &std::io::Error) -> Failure {
-    let help = match e.kind() {
-        std::io::ErrorKind::AlreadyExists => "name a file that does not exist yet: keys are never overwritten",
-        _ => "name a file in a directory that you may write to",
-    };
-    Failure::new(Exit::Failed, "key-file", format!("cannot write {}: {e}", path.display())).help(help)
-}
-
-/// Makes a file and its name survive power loss.
-fn settle(file: &std::fs::File, path: &Path) -> std::io::Result<()> {
-    file.sync_all()?;
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::File::open(dir)?.sync_all()
-}
-
 /// The recovery kit: a sheet to print and to put where no computer reaches it. It is a key file as well.
 ///
 /// # Errors
@@ -312,7 +283,7 @@ Made            {}
 Kit printed     {now}
 Program         {}
 
-Recovery identity (one line):
+Recovery identity (both lines):
 
 {}
 
@@ -320,8 +291,8 @@ How to restore, on any machine:
 
 1. Install backstay, or take docs/format.md and docs/reader/restore.py from
    its source: these need Python and nothing else of ours.
-2. Write this sheet, or only the line that begins with AGE-SECRET-KEY-1, to a
-   file that only you may read:
+2. Write this sheet, or only the two lines of the recovery identity, to a file
+   that only you may read:
        umask 077; cat > kit.txt
 3. See what there is:
        backstay -r {place} --key-file kit.txt snapshots
@@ -345,14 +316,9 @@ the same: backstay refuses a key that belongs to another repository.
 /// Writes a kit to a new file of mode 0600, durable when this returns.
 ///
 /// # Errors
-/// `key-file` when the file exists or cannot be written.
+/// `key-file-exists`, `key-file` when it cannot be written.
 pub fn write_kit(kit: &str, out: &Path) -> Result<(), Failure> {
-    let mut file = create_secret(out)?;
-    let written = file.write_all(kit.as_bytes()).and_then(|()| settle(&file, out));
-    written.map_err(|e| {
-        std::fs::remove_file(out).ok();
-        cannot_write(out, &e)
-    })
+    KeyFile::reserve(out)?.fill(kit.trim_end().as_bytes())
 }
 
 /// What the key at hand can do.

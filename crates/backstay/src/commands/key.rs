@@ -163,6 +163,9 @@ fn list(global: &Global, ctx: &Ctx, out: &Render) -> Result<(), Failure> {
     let list = ops::key::list(&repository)?;
     out.document(&list);
     out.line("passphrases (each does everything):");
+    if list.passphrases.is_empty() {
+        out.line("  none: add one with `backstay key add`");
+    }
     for name in &list.passphrases {
         out.line(format_args!("  {}", clean(name)));
     }

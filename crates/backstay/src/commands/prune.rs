@@ -94,9 +94,8 @@ pub fn told(out: &Render, outcome: &PruneOutcome) {
     } else {
         out.say(format_args!("freed {freed}: {} of {} packs deleted", report.packs_swept, report.packs_total));
     }
-    if report.packs_condemned > 0 || report.bytes_condemned > 0 {
-        let condemned = bytes(report.bytes_condemned);
-        out.say(format_args!("condemned: {} packs now; {condemned} wait to be deleted", report.packs_condemned));
+    if report.bytes_condemned > 0 {
+        out.say(format_args!("condemned, to be deleted by a later prune: {}", bytes(report.bytes_condemned)));
     }
     for why in &report.waiting_for {
         out.say(format_args!("  waiting: {}", clean(why)));
@@ -108,6 +107,7 @@ pub fn told(out: &Render, outcome: &PruneOutcome) {
             report.packs_total, report.packs_kept, report.packs_repacked
         ));
         out.say(format_args!("bytes of packs before: {}", bytes(report.bytes_before)));
+        out.say(format_args!("packs condemned now: {}", report.packs_condemned));
         out.say(format_args!("index tables merged: {}", report.tables_merged));
         out.say(format_args!("data keys erased: {}", report.runs_erased));
         out.say(format_args!("left behind by dead writers: {} removed", bytes(report.tidied_bytes)));
