@@ -124,7 +124,7 @@ pub fn capture(plan: &FilesPlan, into: &mut Capture<'_>, on: &(dyn Fn(Progress<'
     };
     let lost = AtomicU64::new(0);
     let rehash_every = cache.as_ref().map_or(0, |spec| spec.rehash_every);
-    let walker = Walker::new(roots, select, *sqlite, &notes);
+    let walker = Walker::new(roots, select, *sqlite, (&notes, &world.stop));
     let scout = Scout::new(walker, &ground, (old.as_ref().map(Cache::records), rehash_every), &lost);
     let cutter = into.cutter();
     let mut storing = Storing {
@@ -146,7 +146,7 @@ pub fn capture(plan: &FilesPlan, into: &mut Capture<'_>, on: &(dyn Fn(Progress<'
         ids: Vec::new(),
     };
     let passed = match world.lanes {
-        Lanes::Inline => lanes::inline(scout, &mut storing)?,
+        Lanes::Inline => lanes::inline(scout, &ground, &mut storing)?,
         Lanes::Threads(readers) => lanes::threaded(scout, &ground, (readers, cutter), &mut storing)?,
     };
     let (mut report, next) = storing.finish();

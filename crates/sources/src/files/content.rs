@@ -248,7 +248,11 @@ impl Reader<'_> {
     }
 
     fn take_large(&mut self, wanted: &Wanted, opened: &Opened, shape: Shape, emit: Emit<'_>) -> Tried<Taken> {
-        let extents = data_extents(&opened.file, &opened.stat);
+        let mut extents = data_extents(&opened.file, &opened.stat);
+        if shape == Shape::Pages {
+            let size = size_of(&opened.stat);
+            extents = extents.map(|extents| widen(&extents, size)).filter(|wide| !is_all(wide, size));
+        }
         let content = self.stream(&opened.file, (size_of(&opened.stat), extents), shape, emit)?;
         // What was given to `emit` cannot be taken back: from here on, there is an entry.
         let after = fstat(&opened.file).map_or(Stamp::default(), |stat| Stamp::of(&stat));
@@ -475,7 +479,32 @@ fn data_extents(file: &File, stat: &Stat) -> Option<Vec<Extent>> {
         extents.push(Extent { hole: start - at, data: end - start });
         at = end;
     }
-    (extents != [Extent { hole: 0, data: size }]).then_some(extents)
+    (!is_all(&extents, size)).then_some(extents)
+}
+
+/// Whether the stretches are all of the file.
+fn is_all(extents: &[Extent], size: u64) -> bool {
+    extents == [Extent { hole: 0, data: size }]
+}
+
+/// The same stretches, each from the beginning of a block to the end of one. So every page that is cut lies where a page of
+/// the file does, and a hole that is filled later adds pages without moving those behind it.
+fn widen(extents: &[Extent], size: u64) -> Vec<Extent> {
+    const BLOCK_BYTES: u64 = 32 << 10;
+    let mut wide: Vec<Extent> = Vec::new();
+    // Ends of what was read of the old extents, and of the new ones.
+    let (mut at, mut covered) = (0, 0);
+    for extent in extents {
+        let start = (at + extent.hole) / BLOCK_BYTES * BLOCK_BYTES;
+        at += extent.hole + extent.data;
+        let end = at.next_multiple_of(BLOCK_BYTES).min(size);
+        match wide.last_mut() {
+            Some(last) if start <= covered => last.data += end.saturating_sub(covered),
+            _ => wide.push(Extent { hole: start - covered, data: end - start }),
+        }
+        covered = covered.max(end);
+    }
+    wide
 }
 
 /// ZFS has reported holes where data had just been written (openzfs#15526).

@@ -60,11 +60,21 @@ enum Piece {
 ///
 /// # Errors
 /// `Stopped`; whatever storing returns.
-pub(crate) fn inline(mut scout: Scout<'_>, storing: &mut Storing<'_, '_>) -> Result<Passed> {
+pub(crate) fn inline(mut scout: Scout<'_>, ground: &Ground<'_>, storing: &mut Storing<'_, '_>) -> Result<Passed> {
+    let mut steps = 0usize;
     while let Some(step) = scout.next() {
         storing.step(step)?;
+        steps += 1;
+        if steps.is_multiple_of(BATCH_READS_MAX) {
+            storing.tell();
+        }
     }
-    Ok(scout.passed())
+    ended(&scout, ground)
+}
+
+/// What the walk passed over, when it came to its end.
+fn ended(scout: &Scout<'_>, ground: &Ground<'_>) -> Result<Passed> {
+    if ground.world.stop.requested() { Err(RepoError::Stopped) } else { Ok(scout.passed()) }
 }
 
 /// Walks on one thread, reads on up to `readers`, and stores on the calling one.
@@ -86,7 +96,7 @@ pub(crate) fn threaded(
             scope.spawn(move || read(Reader { ground, cutter }, &jobs, budget));
         }
         drop(jobs);
-        let walk = scope.spawn(|| Walk { slots: slots_in, jobs: jobs_in, budget: &budget }.run(scout));
+        let walk = scope.spawn(|| Walk { slots: slots_in, jobs: jobs_in, budget: &budget }.run(scout, ground));
         let stored = slots.iter().try_for_each(|slot| store(slot, storing, &budget));
         if stored.is_err() {
             budget.close();
@@ -105,7 +115,7 @@ struct Walk<'b> {
 }
 
 impl Walk<'_> {
-    fn run(self, mut scout: Scout<'_>) -> Result<Passed> {
+    fn run(self, mut scout: Scout<'_>, ground: &Ground<'_>) -> Result<Passed> {
         let mut batch = Batch::default();
         while let Some(step) = scout.next() {
             match step {
@@ -122,7 +132,7 @@ impl Walk<'_> {
             }
         }
         self.send(batch)?;
-        Ok(scout.passed())
+        ended(&scout, ground)
     }
 
     fn send(&self, batch: Batch) -> Result<()> {

@@ -85,7 +85,7 @@ impl<'a> Scout<'a> {
         self.walker.passed
     }
 
-    /// The next step; `None` at the end.
+    /// The next step; `None` at the end, and when asked to stop.
     pub(crate) fn next(&mut self) -> Option<Step> {
         loop {
             let step = match self.walker.next()? {
@@ -222,7 +222,9 @@ impl<'a> Scout<'a> {
 
     fn xattrs(&self, of: XattrsOf<'_>) -> Xattrs {
         meta::xattrs(of).unwrap_or_else(|e| {
-            self.ground.notes.fail(self.walker.key(), format!("is stored without its extended attributes: {e}"));
+            let hint = if e == Errno::NOENT { " (is /proc mounted?)" } else { "" };
+            let what = format!("is stored without its extended attributes: {e}{hint}");
+            self.ground.notes.fail(self.walker.key(), what);
             Xattrs::new()
         })
     }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use ignore::gitignore::Gitignore;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, openat, statat};
 use rustix::io::Errno;
+use store::Stop;
 
 use super::listing::Listing;
 use super::meta::{FileId, file_id};
@@ -61,6 +62,7 @@ pub(crate) struct Walker<'a> {
     select: &'a Select,
     sqlite: Sqlite,
     notes: &'a Notes,
+    stop: &'a Stop,
     frames: Vec<Frame>,
     /// The path key, and the path without its leading slash: the same but for one byte between names.
     key: Vec<u8>,
@@ -108,12 +110,18 @@ struct Sight {
 }
 
 impl<'a> Walker<'a> {
-    pub(crate) fn new(roots: &'a Roots, select: &'a Select, sqlite: Sqlite, notes: &'a Notes) -> Self {
+    pub(crate) fn new(
+        roots: &'a Roots,
+        select: &'a Select,
+        sqlite: Sqlite,
+        (notes, stop): (&'a Notes, &'a Stop),
+    ) -> Self {
         Walker {
             roots,
             select,
             sqlite,
             notes,
+            stop,
             frames: Vec::new(),
             key: Vec::new(),
             path: Vec::new(),
@@ -134,7 +142,7 @@ impl<'a> Walker<'a> {
         Some((Arc::clone(frame.dir.as_ref()?), frame.listing.name(frame.next.checked_sub(1)?)))
     }
 
-    /// The next thing, in the order of path keys; `None` at the end.
+    /// The next thing, in the order of path keys; `None` at the end, and when asked to stop.
     pub(crate) fn next(&mut self) -> Option<Found> {
         if !self.begun {
             self.begun = true;
@@ -142,7 +150,7 @@ impl<'a> Walker<'a> {
                 return self.begin();
             }
         }
-        loop {
+        while !self.stop.requested() {
             let frame = self.frames.last_mut()?;
             self.key.truncate(frame.key_len);
             self.path.truncate(frame.key_len);
@@ -166,6 +174,7 @@ impl<'a> Walker<'a> {
                 return Some(found);
             }
         }
+        None
     }
 
     /// The root of the file system, where every walk begins.
@@ -256,7 +265,9 @@ impl<'a> Walker<'a> {
             if self.select.has_patterns()
                 && let Some(pattern) = self.select.leaves_out_root(&self.path, is_dir)
             {
-                let what = format!("was asked for, but is left out by the exclude pattern {pattern:?}");
+                let what = format!(
+                    "is left out by the exclude pattern {pattern:?}, though it or something in it was asked for"
+                );
                 self.notes.warn(&self.key, what);
                 self.passed.excluded.by_pattern += 1;
                 return None;

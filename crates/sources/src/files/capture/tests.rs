@@ -430,7 +430,7 @@ fn when_the_first_name_cannot_be_stored_the_next_one_is_the_file() {
         scratch: OnceLock::new(),
         vanished: AtomicU64::new(0),
     };
-    let walker = Walker::new(&rig.plan.roots, &rig.plan.select, Sqlite::Auto, &notes);
+    let walker = Walker::new(&rig.plan.roots, &rig.plan.select, Sqlite::Auto, (&notes, &rig.plan.world.stop));
     let mut scout = Scout::new(walker, &ground, (None, 0), &lost);
     let cutter = capture.cutter();
     let mut storing = Storing {

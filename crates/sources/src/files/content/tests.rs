@@ -58,6 +58,24 @@ fn holes_are_found_and_content_between_them() {
 }
 
 #[test]
+fn stretches_of_pages_begin_and_end_with_blocks() {
+    const KIB: u64 = 1 << 10;
+    for (given, size, expect) in [
+        (&[(0, 4), (96, 4)][..], 1000, &[(0, 32), (64, 32)][..]),
+        (&[(4, 4), (20, 8), (4, 4)], 1000, &[(0, 64)]),
+        (&[(32, 32), (32, 32)], 128, &[(32, 32), (32, 32)]),
+        (&[(40, 30), (60, 4)], 134, &[(32, 64), (32, 6)]),
+        (&[(100, 4)], 104, &[(96, 8)]),
+        (&[], 104, &[]),
+    ] {
+        let extents = |pairs: &[(u64, u64)]| -> Vec<Extent> {
+            pairs.iter().map(|(hole, data)| Extent { hole: hole * KIB, data: data * KIB }).collect()
+        };
+        assert_eq!(widen(&extents(given), size * KIB), extents(expect), "{given:?}");
+    }
+}
+
+#[test]
 fn a_file_that_was_cut_off_ends_with_its_last_byte() {
     let extents = vec![Extent { hole: 10, data: 5 }, Extent { hole: 3, data: 7 }, Extent { hole: 1, data: 1 }];
     let node = |extents| FileNode { size: 100, extents, ..FileNode::default() };

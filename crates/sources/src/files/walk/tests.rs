@@ -17,8 +17,8 @@ struct Walked {
 fn walk(roots: &[&Path], spec: &SelectSpec) -> Walked {
     let roots = Roots::parse(roots, Path::new("/")).expect("roots");
     let select = Select::new(spec).expect("patterns");
-    let notes = Notes::default();
-    let mut walker = Walker::new(&roots, &select, Sqlite::Auto, &notes);
+    let (notes, stop) = (Notes::default(), Stop::default());
+    let mut walker = Walker::new(&roots, &select, Sqlite::Auto, (&notes, &stop));
     let (mut paths, mut open_max) = (Vec::new(), 0);
     let mut last: Option<Vec<u8>> = None;
     while let Some(found) = walker.next() {
@@ -82,8 +82,8 @@ fn everything_comes_in_the_order_of_path_keys() {
     }
     let roots = Roots::parse(&[dir.path()], Path::new("/")).expect("roots");
     let select = Select::new(&SelectSpec::default()).expect("patterns");
-    let notes = Notes::default();
-    let mut walker = Walker::new(&roots, &select, Sqlite::Auto, &notes);
+    let (notes, stop) = (Notes::default(), Stop::default());
+    let mut walker = Walker::new(&roots, &select, Sqlite::Auto, (&notes, &stop));
     let mut keys = Vec::new();
     while walker.next().is_some() {
         keys.push(walker.key().to_vec());
@@ -131,8 +131,8 @@ fn a_directory_that_is_replaced_while_it_is_walked_is_an_error() {
     put(dir.path(), "top/d/d/z", b"");
     let roots = Roots::parse(&[dir.path()], Path::new("/")).expect("roots");
     let select = Select::new(&SelectSpec::default()).expect("patterns");
-    let notes = Notes::default();
-    let mut walker = Walker::new(&roots, &select, Sqlite::Auto, &notes);
+    let (notes, stop) = (Notes::default(), Stop::default());
+    let mut walker = Walker::new(&roots, &select, Sqlite::Auto, (&notes, &stop));
     let end = repo::key_of_path(deep.as_os_str().as_bytes()).expect("is absolute");
     while walker.next().is_some() && walker.key() != end {}
     std::fs::rename(dir.path().join("top/d"), dir.path().join("moved")).expect("moves");
