@@ -74,12 +74,12 @@ impl Progress {
     pub fn start(render: &Render, show: Show, verb: &'static str) -> Progress {
         let counters = Arc::new(Counters::default());
         let sink = match show {
-            _ if render.is_json() => Some(Sink::Status),
             Show::Never => None,
             Show::Auto if render.is_quiet() => None,
+            Show::Auto if render.is_json() => Some(Sink::Status),
             Show::Auto if is_terminal() => {
                 let bar = indicatif::ProgressBar::new_spinner();
-                bar.set_style(indicatif::ProgressStyle::with_template("{msg}").expect("a good template"));
+                bar.set_style(indicatif::ProgressStyle::with_template("{wide_msg}").expect("a good template"));
                 render.set_bar(Some(bar.clone()));
                 Some(Sink::Line(bar))
             }
@@ -142,7 +142,6 @@ fn run(counters: &Counters, render: &Render, sink: &Sink, verb: &str) {
         match sink {
             Sink::Line(bar) => {
                 bar.set_message(line(counters, elapsed, rate));
-                bar.tick();
             }
             Sink::Minutes => render.complain(&format!("{verb}: {}", line(counters, elapsed, rate))),
             Sink::Status => render.event("status", &status(counters, elapsed, rate)),

@@ -108,16 +108,20 @@ impl Said {
     }
 }
 
-fn everything_under(dir: &Path) -> Vec<u8> {
+fn walk(dir: &Path) -> Vec<PathBuf> {
     let mut all = Vec::new();
     for entry in fs::read_dir(dir).expect("lists") {
         let path = entry.expect("is there").path();
         match path.is_dir() {
-            true => all.extend(everything_under(&path)),
-            false => all.extend(fs::read(&path).expect("reads")),
+            true => all.extend(walk(&path)),
+            false => all.push(path),
         }
     }
     all
+}
+
+fn everything_under(dir: &Path) -> Vec<u8> {
+    walk(dir).iter().flat_map(|path| fs::read(path).expect("reads")).collect()
 }
 
 #[test]
@@ -435,4 +439,52 @@ fn the_repository_and_the_cache_are_never_backed_up_into_themselves() {
     lab.ok(["backup", "."]);
     let listed = lab.ok(["ls", "latest"]).out;
     assert!(listed.contains("src/a") && !listed.contains("packs") && !listed.contains("/cache/"), "{listed}");
+}
+
+#[test]
+fn a_repository_that_was_put_back_to_an_older_state_is_noticed() {
+    let lab = Lab::backed_up();
+    let copy = |from: &str, to: &str| {
+        let done = Command::new("cp").arg("-a").args([lab.path(from), lab.path(to)]).status().expect("runs");
+        assert!(done.success());
+    };
+    copy("repo", "older");
+    lab.write("src/later", b"later");
+    lab.ok([OsStr::new("backup"), lab.path("src").as_os_str()]);
+    fs::remove_dir_all(lab.path("repo")).expect("removes");
+    copy("older", "repo");
+    let said = lab.run(["restore", "latest", "--target", "out"]).ends_with(1).complains("lost history").helps();
+    assert!(said.err.contains("state"), "{}", said.err);
+    fs::remove_dir_all(lab.path("state")).expect("removes");
+    lab.ok(["restore", "latest", "--target", "out"]);
+}
+
+#[test]
+fn what_is_damaged_is_named_and_everything_else_comes_back() {
+    let lab = Lab::backed_up();
+    lab.write("src/c", &[9; 200_000]);
+    for n in 0..30u8 {
+        let data: Vec<u8> = (0..150_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8 ^ n).collect();
+        lab.write(&format!("src/n{n}"), &data);
+    }
+    lab.ok([OsStr::new("backup"), OsStr::new("--compression"), OsStr::new("off"), lab.path("src").as_os_str()]);
+    let packs = walk(&lab.path("repo/packs"));
+    let pack =
+        packs.iter().max_by_key(|path| fs::metadata(path).map_or(0, |meta| meta.len())).expect("there are packs");
+    fs::set_permissions(pack, fs::Permissions::from_mode(0o600)).expect("chmod");
+    let mut bytes = fs::read(pack).expect("reads");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(pack, bytes).expect("writes");
+    let part = format!("latest:{}", lab.path("src").display());
+    let said = lab.run(["restore", &part, "--target", "out", "--json"]).ends_with(1);
+    let summary = said.summary();
+    let failed = summary["errors"].as_u64().expect("a number");
+    assert!(failed > 0 && failed < 30, "{summary}");
+    assert_eq!(said.err.matches("\"message_type\":\"error\"").count() as u64, failed);
+    for path in walk(&lab.path("out")) {
+        let original = lab.path("src").join(path.strip_prefix(lab.path("out")).expect("is below"));
+        assert_eq!(fs::read(&path).expect("reads"), fs::read(original).expect("reads"), "{}", path.display());
+    }
+    assert_eq!(walk(&lab.path("out")).len() as u64 + failed, walk(&lab.path("src")).len() as u64);
 }

@@ -294,7 +294,10 @@ fn outcome(troubles: &[Trouble], errors: u64) -> Outcome {
 fn select_of(ctx: &Ctx, store: &Store, wanted: &SelectSpec) -> Result<Select, Failure> {
     let mut spec = wanted.clone();
     let own = [PathBuf::from(store.address()), ctx.cache_dir.clone()];
-    for path in own.iter().filter_map(|path| std::fs::canonicalize(path).ok()) {
+    // The walk names what it finds by the path that leads there, symbolic links and all.
+    let by_name = own.iter().filter_map(|path| std::path::absolute(path).ok());
+    let in_truth = own.iter().filter_map(|path| std::fs::canonicalize(path).ok());
+    for path in by_name.chain(in_truth) {
         if let Some(text) = literal(&path) {
             spec.patterns.push(Pattern { text, origin: "backstay's own files".into() });
         }

@@ -2,7 +2,7 @@
 
 use crate::args::Global;
 use crate::progress::Progress;
-use crate::render::{Render, bytes, clean, count, duration, shown};
+use crate::render::{Render, bytes, clean, duration, shown};
 use ops::backup::{Act, Files, Reading, Report, Request, Step, What};
 use ops::{Ctx, Exit, Failure, select};
 use repo::Compression;
@@ -118,7 +118,7 @@ pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<E
         act,
         what: what(args)?,
     };
-    let repository = global.open_by(out, |at, key| ops::backup::open(ctx, at, key, act))?;
+    let repository = global.open_by(ctx, out, |at, key| ops::backup::open(ctx, at, key, act))?;
     let progress = Progress::start(out, global.show(), "backup");
     let counters = progress.counters();
     let result = ops::backup::backup(ctx, &repository, &request, &|step| match step {
@@ -267,10 +267,7 @@ fn text(out: &Render, request: &Request, report: &Report) {
     if let Some(files) = &report.files {
         out.say(format_args!(
             "  files   {} new, {} changed, {} unmodified; {} directories",
-            count(files.files_new),
-            count(files.files_changed),
-            count(files.files_unmodified),
-            count(stats.dirs)
+            files.files_new, files.files_changed, files.files_unmodified, stats.dirs
         ));
         let more = [
             (files.databases, "SQLite databases copied through SQLite"),
@@ -278,8 +275,7 @@ fn text(out: &Render, request: &Request, report: &Report) {
             (files.sockets, "sockets skipped"),
             (files.vanished, "vanished meanwhile"),
         ];
-        let more: Vec<String> =
-            more.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", count(*n))).collect();
+        let more: Vec<String> = more.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
         if !more.is_empty() {
             out.say(format_args!("          {}", more.join(", ")));
         }
@@ -289,8 +285,9 @@ fn text(out: &Render, request: &Request, report: &Report) {
         Act::Preview => "before compression".into(),
     };
     out.say(format_args!("  data    {} in all, {} new, {stored}", bytes(stats.bytes), bytes(stats.new_bytes)));
-    let rate = if report.seconds > 0.0 { stats.bytes as f64 / report.seconds } else { 0.0 };
-    out.say(format_args!("  took    {} ({}/s)", duration(report.seconds), bytes(rate as u64)));
+    let read = report.files.as_ref().map_or(stats.bytes, |files| files.bytes_read);
+    let rate = if report.seconds > 0.0 { read as f64 / report.seconds } else { 0.0 };
+    out.say(format_args!("  took    {}, {} read ({}/s)", duration(report.seconds), bytes(read), bytes(rate as u64)));
     if report.errors > 0 {
         out.say(format_args!("  INCOMPLETE: {} things could not be backed up, see above", report.errors));
     }

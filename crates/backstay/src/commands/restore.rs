@@ -3,7 +3,7 @@
 use super::choose::Choose;
 use crate::args::Global;
 use crate::progress::Progress;
-use crate::render::{Render, bytes, clean, count, duration, shown, shown_path};
+use crate::render::{Render, bytes, clean, duration, shown, shown_path};
 use ops::restore::{Act, Report, Request};
 use ops::{Ctx, Exit, Failure, select};
 use repo::{Snapshot, key_of_path};
@@ -173,7 +173,7 @@ fn told_preview(out: &Render, request: &Request<'_>, report: &Report) -> Exit {
         told_snapshot(request.snapshot),
         shown_path(&request.plan.target)
     ));
-    let (files, dirs) = (count(preview.files), count(preview.dirs));
+    let (files, dirs) = (preview.files, preview.dirs);
     out.line(format_args!("  {files} files, {dirs} directories, {}", bytes(preview.bytes)));
     out.line(format_args!("  needs {}, free {}", bytes(preview.needs), bytes(preview.has)));
     if matches!(request.plan.mode, RestoreMode::Delta(_)) {
@@ -233,24 +233,22 @@ fn told(out: &Render, request: &Request<'_>, preview: &Preview, done: &RestoreRe
     let rate = if seconds > 0.0 { done.bytes_written as f64 / seconds } else { 0.0 };
     out.say(format_args!(
         "{verb} {} files, {} directories, {} links, {} of {} to {}",
-        count(done.files),
-        count(done.dirs),
-        count(done.links),
+        done.files,
+        done.dirs,
+        done.links,
         bytes(done.bytes),
         told_snapshot(request.snapshot),
         shown_path(&request.plan.target),
     ));
     let mut details =
         format!("  {} written in {} ({}/s)", bytes(done.bytes_written), duration(seconds), bytes(rate as u64));
-    for (amount, what) in [(done.unchanged_bytes, "unchanged")] {
-        if amount > 0 {
-            details.push_str(&format!(", {} {what}", bytes(amount)));
-        }
+    if done.unchanged_bytes > 0 {
+        details.push_str(&format!(", {} unchanged", bytes(done.unchanged_bytes)));
     }
     for (amount, what) in [(done.deleted, "deleted"), (done.checked, "files read back"), (done.problem_count, "FAILED")]
     {
         if amount > 0 {
-            details.push_str(&format!(", {} {what}", count(amount)));
+            details.push_str(&format!(", {amount} {what}"));
         }
     }
     out.say(details);
