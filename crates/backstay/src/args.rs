@@ -225,7 +225,7 @@ impl Global {
     /// # Errors
     /// As [`ops::open`].
     pub fn open(&self, ctx: &Ctx, out: &Render) -> Result<Repository, Failure> {
-        self.open_by(out, |at, key| ops::open(ctx, at, key))
+        self.open_by(ctx, out, |at, key| ops::open(ctx, at, key))
     }
 
     /// As [`Global::open`], in a way of its own.
@@ -234,10 +234,12 @@ impl Global {
     /// As `how`.
     pub fn open_by(
         &self,
+        ctx: &Ctx,
         out: &Render,
         how: impl FnOnce(&Locator, &KeyFrom) -> Result<Repository, Failure>,
     ) -> Result<Repository, Failure> {
         let repository = how(&self.locator()?, &self.key_unless_absent()?)?;
+        out.repository_warnings(&ctx.take_remarks());
         out.repository_warnings(&repository.warnings);
         Ok(repository)
     }

@@ -522,7 +522,6 @@ fn a_copy_can_be_restored_from_and_mends_the_original() {
 }
 
 #[test]
-#[ignore = "what was seen of a repository is remembered by its id alone, so that a copy that lags looks rolled back"]
 fn a_copy_that_lags_behind_is_no_rollback() {
     let (lab, _) = Lab::backed_up();
     lab.ok(["copy", "--to", "second"]);

@@ -5,7 +5,8 @@
 //! Where data comes from and goes: the kernel's files, once at the start.
 
 use repo::Process;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use store::World;
 
 /// What every verb is handed.
@@ -24,9 +25,21 @@ pub struct Ctx {
     pub user: String,
     /// Name and version of the program.
     pub program: String,
+    /// What is worth a warning about this machine rather than about the repository: one sentence each.
+    pub remarks: Arc<Mutex<Vec<String>>>,
 }
 
 impl Ctx {
+    /// Notes something about this machine that is worth a warning.
+    pub fn remark(&self, remark: impl Into<String>) {
+        self.remarks.lock().expect("no holder panics").push(remark.into());
+    }
+
+    /// What was noted since this was last asked.
+    pub fn take_remarks(&self) -> Vec<String> {
+        std::mem::take(&mut *self.remarks.lock().expect("no holder panics"))
+    }
+
     /// The context of this process in the real world. `command` is what it does, in a word: `backup`.
     pub fn here(cache_dir: PathBuf, state_dir: PathBuf, program: &str, command: &str) -> Ctx {
         let host = host_name();
@@ -45,6 +58,7 @@ impl Ctx {
             host,
             user: user_name(),
             program: program.to_owned(),
+            remarks: Arc::default(),
         }
     }
 
@@ -59,7 +73,11 @@ impl Ctx {
         }
         match started(&process.pid.to_string()) {
             Some(since) => since != process.started,
-            None => Path::new("/proc/self/stat").exists() && !Path::new(&format!("/proc/{}", process.pid)).exists(),
+            // A process of somebody else may be hidden (hidepid), and still answers with a refusal.
+            None => {
+                let pid = i32::try_from(process.pid).ok().and_then(rustix::process::Pid::from_raw);
+                pid.is_none_or(|pid| rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH))
+            }
         }
     }
 }

@@ -118,7 +118,8 @@ pub fn forget(
             remember(ctx, repository);
         }
     }
-    let prune = request.prune.as_ref().map(|request| prune::prune(ctx, repository, request, on)).transpose()?;
+    let prune =
+        request.prune.as_ref().map(|request| prune::prune_without(ctx, repository, request, &ids, on)).transpose()?;
     Ok(ForgetReport { groups, prune })
 }
 

@@ -214,18 +214,19 @@ pub(crate) fn open_store(ctx: &Ctx, store: &Store, key: &KeyFrom) -> Result<Repo
         return Err(RepoError::NoRepository(store.address()).into());
     }
     let key = key.read(&format!("key or passphrase of {}: ", store.address()))?;
-    let mut repository = Repository::open(store, &ctx.world, &Credential::parse(&key.text)?)?;
-    repository.warnings.splice(0..0, key.warning);
+    let repository = Repository::open(store, &ctx.world, &Credential::parse(&key.text)?)?;
+    store.warnings().into_iter().for_each(|warning| ctx.remark(format!("{}: {}", warning.name, warning.text)));
+    key.warning.into_iter().for_each(|warning| ctx.remark(warning));
     let memory = memory_of(ctx, &repository);
     let seen = match recall(&memory) {
         Ok(seen) => seen,
         Err(why) => {
-            repository.warnings.push(why);
+            ctx.remark(why);
             Vec::new()
         }
     };
     match repository.check_history(&seen) {
-        Ok(tips) if tips != seen => repository.warnings.extend(write_memory(&memory, &tips).err()),
+        Ok(tips) if tips != seen => write_memory(&memory, &tips).err().into_iter().for_each(|why| ctx.remark(why)),
         Err(e @ RepoError::LostHistory(_)) => {
             return Err(Failure::from(e).help(format!(
                 "find out who changed the repository; if you put an older copy in its place, remove {}",
@@ -257,8 +258,12 @@ struct Memory {
     heads: Vec<HeadId>,
 }
 
+/// One file for each place: a copy that lags behind its original was not rolled back.
 fn memory_of(ctx: &Ctx, repository: &Repository) -> PathBuf {
-    ctx.state_dir.join(format!("{}.json", repository.id()))
+    let address = repository.store().address();
+    let place = std::fs::canonicalize(&address).map(|path| path.into_os_string().into_encoded_bytes());
+    let place = blake3::hash(&place.unwrap_or_else(|_| address.into_bytes())).to_hex();
+    ctx.state_dir.join(format!("{}-{}.json", repository.id(), &place[..16]))
 }
 
 fn recall(path: &Path) -> Result<Vec<HeadId>, String> {

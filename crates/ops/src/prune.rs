@@ -3,7 +3,7 @@
 use crate::ctx::Ctx;
 use crate::failure::Failure;
 use crate::open::remember;
-use repo::{Act, Grace, MaxUnused, PrunePlan, PruneReport, PruneStep, Repository};
+use repo::{Act, Grace, MaxUnused, PrunePlan, PruneReport, PruneStep, Repository, SnapshotId};
 use serde::Serialize;
 
 /// What is asked of `prune`.
@@ -36,7 +36,19 @@ pub type On<'a> = &'a (dyn Fn(PruneStep) + Sync);
 /// # Errors
 /// `NotAuthorised` without a keeper's key; damage that makes it unknown what is needed: nothing is swept then.
 pub fn prune(ctx: &Ctx, repository: &Repository, request: &PruneRequest, on: On<'_>) -> Result<PruneOutcome, Failure> {
+    prune_without(ctx, repository, request, &[], on)
+}
+
+/// As [`prune`]; in a preview, `forgotten` count as forgotten.
+pub(crate) fn prune_without(
+    ctx: &Ctx,
+    repository: &Repository,
+    request: &PruneRequest,
+    forgotten: &[SnapshotId],
+    on: On<'_>,
+) -> Result<PruneOutcome, Failure> {
     let plan = PrunePlan {
+        as_if_forgotten: forgotten,
         act: request.act,
         max_unused: request.max_unused,
         grace: request.grace,

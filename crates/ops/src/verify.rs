@@ -70,8 +70,6 @@ pub fn verify(
     request: &VerifyRequest<'_>,
     on: On<'_>,
 ) -> Result<VerifyOutcome, Failure> {
-    // What is left is about the repository, and the engine counts it as damage.
-    repository.warnings.retain(|warning| !is_about_here(warning));
     let mended = match &request.mend {
         Mend::Nothing => None,
         Mend::FromItself => Some(repository.mend(None)?),
@@ -159,13 +157,6 @@ fn without_history(ctx: &Ctx, repository: &Repository, e: &RepoError, on: On<'_>
     });
     report.problems.extend(warnings);
     Ok(report)
-}
-
-/// Whether a warning of [`crate::open`] is about this machine rather than about the repository.
-fn is_about_here(warning: &str) -> bool {
-    ["others may read the key file", "cannot tell whether the repository lost", "cannot remember the repository"]
-        .iter()
-        .any(|begin| warning.starts_with(begin))
 }
 
 /// Notes on each snapshot that it was verified, where all of it was read. Best effort: a verification needs no right to

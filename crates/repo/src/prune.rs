@@ -6,7 +6,7 @@
 use crate::crypt::Signing;
 use crate::error::{RepoError, Result};
 use crate::head::{self, Snapshot, State};
-use crate::id::{DomainId, IntentId, PackId, RunId};
+use crate::id::{DomainId, IntentId, PackId, RunId, SnapshotId};
 use crate::index::{HeaderParts, Index, PackRef, TABLE_ENTRIES_MAX, TableBuilder};
 use crate::intent::{self, Announced, Announcer, Condemned, Process, Work};
 use crate::pack::{PackBuilder, PackHeader, pack_key, read_whole};
@@ -69,6 +69,8 @@ pub struct PrunePlan<'a> {
     pub is_dead: &'a (dyn Fn(&Process) -> bool + Sync),
     /// Who does it.
     pub process: Process,
+    /// For a preview: these snapshots count as forgotten.
+    pub as_if_forgotten: &'a [SnapshotId],
 }
 
 /// What a prune did, or would do.
@@ -200,12 +202,15 @@ impl Keeper<'_, '_> {
         let ripe = self.ripe(&lists, &at_work)?;
         let state = State::load(store, trust)?.whole()?;
         let all_condemned: HashSet<PackId> = lists.iter().flat_map(|(_, list)| list.packs.iter().copied()).collect();
-        let snapshots = state.snapshots(trust, &self.repository.keyring)?;
+        let mut snapshots = state.snapshots(trust, &self.repository.keyring)?;
         if snapshots.len() != state.records.len() {
             return Err(RepoError::NotAuthorised {
                 needed: "keeper",
                 held: "key that does not see every domain".into(),
             });
+        }
+        if self.plan.act == Act::Preview {
+            snapshots.retain(|snapshot| !self.plan.as_if_forgotten.contains(&snapshot.id));
         }
         let chunks = Chunks::new(self.repository)?;
         let index = chunks.index();

@@ -6,7 +6,7 @@ use crate::crypt::{Aead, Secret};
 use crate::envelope::Trust;
 use crate::error::{RepoError, Result};
 use crate::head::Snapshot;
-use crate::id::{ChunkId, DomainId, PackId};
+use crate::id::{ChunkId, DomainId, IntentId, PackId};
 use crate::index::{Index, Place};
 use crate::intent::{Announcer, Intent, Process, Work};
 use crate::keys::IdKeys;
@@ -436,6 +436,11 @@ impl Drop for Reading<'_> {
 impl Reading<'_> {
     pub(crate) fn chunks(&self) -> &Arc<Chunks> {
         &self.chunks
+    }
+
+    /// What this reader announced itself as.
+    pub(crate) fn intent(&self) -> Option<IntentId> {
+        self.intent.as_ref().map(Intent::id)
     }
 
     /// Opens a snapshot.

@@ -7,7 +7,7 @@ use crate::entry::{Node, path_of_key, percent_path};
 use crate::envelope::{self, Certificate, Seal};
 use crate::error::{RepoError, Result};
 use crate::head::{Snapshot, State};
-use crate::id::{ChunkId, PackId, SnapshotId};
+use crate::id::{ChunkId, IntentId, PackId, SnapshotId};
 use crate::index::Index;
 use crate::intent::{self, Process};
 use crate::pack::{self, Packed, pack_key};
@@ -243,7 +243,7 @@ impl Repository {
         for (id, e) in &state.problems {
             counts.report(problem(format!("heads/{id}"), e.to_string(), HELP_HISTORY));
         }
-        self.check_work(&state, &counts, &mut report)?;
+        self.check_work(&state, reading.intent(), &counts, &mut report)?;
         let chunks = reading.chunks();
         let index = chunks.index();
         for (key, e) in &index.damaged {
@@ -333,7 +333,13 @@ impl Repository {
     }
 
     /// Announcements and condemned lists. What a finished run says it committed must be there.
-    fn check_work(&self, state: &State, counts: &Counts<'_>, report: &mut VerifyReport) -> Result<()> {
+    fn check_work(
+        &self,
+        state: &State,
+        own: Option<IntentId>,
+        counts: &Counts<'_>,
+        report: &mut VerifyReport,
+    ) -> Result<()> {
         let (announced, damaged) = intent::announced(&self.store, &self.trust, &|d| self.keep_key(d))?;
         for (key, e) in damaged {
             counts.report(problem(key.path(), e.to_string(), HELP_REPAIR));
@@ -346,7 +352,7 @@ impl Repository {
                 }
                 _ => {}
             }
-            if !intent.ended {
+            if !intent.ended && Some(*id) != own {
                 let who =
                     intent.process.as_ref().map(|p| format!(" by {} on {}", p.command, p.host)).unwrap_or_default();
                 report.notes.push(format!("work {} is open{who}: it runs, or it was killed", id.short()));

@@ -177,7 +177,14 @@ fn plaintext_and_paths_are_in_no_object() {
 }
 
 fn prune_plan(max_unused: repo::MaxUnused, act: repo::Act) -> repo::PrunePlan<'static> {
-    repo::PrunePlan { act, max_unused, grace: repo::Grace::Default, is_dead: &|_| false, process: Process::default() }
+    repo::PrunePlan {
+        act,
+        max_unused,
+        grace: repo::Grace::Default,
+        is_dead: &|_| false,
+        process: Process::default(),
+        as_if_forgotten: &[],
+    }
 }
 
 fn prune(repository: &Repository) -> repo::PruneReport {

@@ -207,9 +207,6 @@ fn told(out: &Render, report: &ForgetReport, act: Act) {
     out.say(format_args!("{verb} {removed} {}, kept {}", snapshots(removed), report.kept()));
     match &report.prune {
         Some(prune) => {
-            if act == Act::Preview && removed > 0 {
-                out.say("what follows does not yet count what removing these would free:");
-            }
             prune::told(out, prune);
         }
         None if removed > 0 && act == Act::Do => out.say("their space comes back with: backstay prune"),

@@ -77,6 +77,7 @@ impl Place {
             host: ctx.host.clone(),
             user: ctx.user.clone(),
             program: ctx.program.clone(),
+            remarks: ctx.remarks.clone(),
         }
     }
 
