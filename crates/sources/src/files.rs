@@ -3,16 +3,21 @@
 //! Capture: `roots` and `select` say what is asked for; `walk` finds it in the order of path keys; `cache` says what did
 //! not change; `scout` decides what to read; `content` and `meta` read it, in `lanes`; `storing` puts everything in order
 //! and hands it over; `capture` carries out a plan.
-//! Restore: [`apply`] and what it uses; [`dump`] for single files.
+//! Restore: [`apply`] is the verb and [`dump`] writes to a stream. `plan` walks the snapshot and `pick` says what is wanted;
+//! `window` gathers files; `write` writes them (`parts` the large ones, `delta` over what is there), `make` makes the rest,
+//! `stamp` sets metadata, `place` keeps all of it beneath the target; `readback` compares, `restored` reports.
 
 pub mod apply;
 mod cache;
 pub(crate) mod capture;
 mod content;
+mod delta;
 pub mod dump;
 mod lanes;
 mod listing;
+mod make;
 pub(crate) mod meta;
+mod parts;
 mod pick;
 mod place;
 mod plan;
@@ -25,6 +30,7 @@ mod select;
 mod stamp;
 mod storing;
 mod walk;
+mod window;
 mod write;
 
 pub use cache::{CacheSpec, NextCache, REHASH_EVERY};

@@ -7,17 +7,18 @@
 //! Where data comes from and goes: a `SnapshotReader` through `plan` (what and in which order), `place` (where) and
 //! `write` (content) into the target. Windows of work are planned on one thread while the one before is fetched.
 
+use super::parts::Parts;
 use super::pick::Pick;
 use super::place::{self, Must, Tree};
-use super::plan::{Planner, Window};
+use super::plan::Planner;
 use super::readback;
-use super::restored::Tally;
 pub use super::restored::{
     AfterCheck, Extras, LISTED_MAX, Note, Owner, Problem, Progress, Rebase, RestoreError, RestoreMode, RestorePlan,
     RestoreReport, Special, TargetError,
 };
+use super::restored::{Tally, words};
 use super::stamp::Stamper;
-use super::write::Parts;
+use super::window::Window;
 use repo::{FileNode, Node, RepoError, SnapshotReader, Status, is_within, key_of_path, unpercent_path};
 use rustix::fs::{FileType, StatVfs};
 use std::io;
@@ -178,42 +179,9 @@ pub fn restore(
     reader: &SnapshotReader,
     on: &(dyn Fn(Progress) + Sync),
 ) -> Result<RestoreReport, RestoreError> {
-    let pick = Pick::new(plan)?;
-    let base = base_of(plan, reader)?;
     let tally = Tally::default();
-    let tree = Tree::open(&plan.target, must(plan))?;
-    let may = plan.mode == RestoreMode::NewTarget && tree.me.is_root();
-    let special = match plan.special {
-        Special::Auto if may => Special::Restore,
-        Special::Auto => Special::Never,
-        decided => decided,
-    };
-    let run = Run {
-        plan,
-        reader,
-        tally: &tally,
-        stamper: Stamper::new(plan.owner, special, tree.me, &tally),
-        tree,
-        subtrees: pick.subtrees(&plan.within),
-        pick,
-        base,
-        special,
-        parts: Parts::default(),
-        tasks: AtomicU64::new(0),
-        token: format!(".backstay-{}-", repo::hex(&reader.world().random::<8>())),
-        covered: covered(reader),
-        on,
-        ticks: AtomicU64::new(0),
-        halted: AtomicBool::new(false),
-        fatal: Mutex::new(None),
-    };
-    run.check_includes()?;
-    if let Err(e) = run.everything() {
-        run.clean();
-        return Err(e);
-    }
-    rustix::fs::syncfs(run.tree.root_fd()).map_err(|e| TargetError::of(&plan.target, &e.into()))?;
-    readback::check(&run)?;
+    let run = Run::begin(plan, reader, &tally, on)?;
+    run.complete()?;
     Ok(tally.report())
 }
 
@@ -280,6 +248,58 @@ pub(super) fn weigh(run: &Run<'_>, error: &io::Error) -> Option<RestoreError> {
 }
 
 impl<'a> Run<'a> {
+    /// Opens the target, after everything that can be known before was found in order.
+    ///
+    /// # Errors
+    /// As [`restore`], before anything was touched.
+    fn begin(
+        plan: &'a RestorePlan,
+        reader: &'a SnapshotReader,
+        tally: &'a Tally,
+        on: &'a (dyn Fn(Progress) + Sync),
+    ) -> Result<Self, RestoreError> {
+        let pick = Pick::new(plan)?;
+        let base = base_of(plan, reader)?;
+        let tree = Tree::open(&plan.target, must(plan))?;
+        let special = match plan.special {
+            Special::Auto if plan.mode == RestoreMode::NewTarget && tree.me.is_root() => Special::Restore,
+            Special::Auto => Special::Never,
+            decided => decided,
+        };
+        Ok(Run {
+            plan,
+            reader,
+            tally,
+            stamper: Stamper::new(plan.owner, special, tree.me, tally),
+            tree,
+            subtrees: pick.subtrees(&plan.within),
+            pick,
+            base,
+            special,
+            parts: Parts::default(),
+            tasks: AtomicU64::new(0),
+            token: format!(".backstay-{}-", repo::hex(&reader.world().random::<8>())),
+            covered: covered(reader),
+            on,
+            ticks: AtomicU64::new(0),
+            halted: AtomicBool::new(false),
+            fatal: Mutex::new(None),
+        })
+    }
+
+    /// Restores, syncs, reads back.
+    fn complete(&self) -> Result<(), RestoreError> {
+        self.check_includes()?;
+        if let Err(e) = self.everything() {
+            self.clean();
+            // The first thread that failed knows why; the others only know that they had to stop.
+            let why = self.fatal.lock().unwrap_or_else(PoisonError::into_inner).take();
+            return Err(why.unwrap_or(e));
+        }
+        rustix::fs::syncfs(self.tree.root_fd()).map_err(|e| TargetError::of(&self.plan.target, &e.into()))?;
+        readback::check(self)
+    }
+
     /// The names that lead from the target to the thing with this key; `None` when it is not under the target.
     pub fn names<'k>(&self, key: &'k [u8]) -> Option<Vec<&'k [u8]>> {
         names_under(&self.base, key)
@@ -306,6 +326,20 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Notes a system error as a problem of this entry, or stops the restore where it concerns everything.
+    ///
+    /// # Errors
+    /// When the target is full or read-only.
+    pub(super) fn here(&self, key: &[u8], what: &str, error: &io::Error) -> Result<(), RestoreError> {
+        match weigh(self, error) {
+            Some(fatal) => Err(fatal),
+            None => {
+                self.tally.problem(key, format!("{what}: {}", words(error)));
+                Ok(())
+            }
+        }
+    }
+
     /// Ends the restore. The first reason is the one that is told.
     pub fn halt(&self, why: RestoreError) {
         let mut fatal = self.fatal.lock().unwrap_or_else(PoisonError::into_inner);
@@ -314,11 +348,10 @@ impl<'a> Run<'a> {
     }
 
     /// # Errors
-    /// The reason to stop, if there is one.
+    /// `Stopped`, whatever the reason: the restore as a whole ends with the reason that [`Run::halt`] was told.
     pub fn check_stop(&self) -> Result<(), RestoreError> {
         if self.halted.load(Ordering::SeqCst) {
-            let why = self.fatal.lock().unwrap_or_else(PoisonError::into_inner).take();
-            return Err(why.unwrap_or(RestoreError::Repo(RepoError::Stopped)));
+            return Err(RepoError::Stopped.into());
         }
         if self.reader.world().stop.requested() { Err(RepoError::Stopped.into()) } else { Ok(()) }
     }

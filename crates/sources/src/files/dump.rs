@@ -6,8 +6,8 @@
 //! What it may not know: the target's file system.
 //! Where data comes from and goes: a `SnapshotReader` in, a writer out.
 
-use super::plan::{Spread, last_name};
 use super::restored::RestoreError;
+use super::window::{Spread, last_name};
 use repo::{Entry, Located, Node, RepoError, SnapshotReader, Want, path_of_key};
 use std::collections::HashMap;
 use std::io::Write;

@@ -5,16 +5,15 @@
 
 use super::apply::Run;
 use super::place::{self, Access};
-use super::plan::{Spread, last_name, words};
-use super::restored::{AfterCheck, RestoreError, add};
-use super::write::read_back;
-use repo::{ChunkId, Node};
+use super::restored::{AfterCheck, RestoreError, add, words};
+use super::window::{Spread, last_name};
+use repo::{ChunkId, Located, Node};
 use rustix::fs::Advice;
 use std::fs::File;
+use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 /// Files and chunks compared in one go.
 const FILES_MAX: usize = 4_096;
@@ -26,11 +25,16 @@ struct Check {
     key: Vec<u8>,
     spread: Spread,
     size: u64,
-    mismatch: AtomicBool,
+    state: AtomicU8,
 }
 
+/// What is known of a file: nothing yet, that it was opened and has its size, that it differs, that it is closed to us.
+const UNSEEN: u8 = 0;
+const SEEN: u8 = 1;
+const DIFFERS: u8 = 2;
+const CLOSED: u8 = 3;
+
 /// Why a restored file cannot be read.
-#[derive(Clone)]
 enum Closed {
     ToUs,
     Wrong(String),
@@ -63,38 +67,13 @@ pub(super) fn check(run: &Run<'_>) -> Result<(), RestoreError> {
             run.check_stop()?;
             // Entries that cannot be read were named when they should have been restored.
             let Ok(located) = located else { continue };
-            let Node::File(file) = &located.entry.node else { continue };
             let key = &located.entry.key;
-            if !run.pick.of(key, false).picked() || run.tally.has_failed(key) {
-                continue;
-            }
-            let index = batch.files.len();
-            let mut offset = 0;
-            let mut done = 0;
-            batch.files.push(Check {
-                key: key.clone(),
-                spread: Spread::of(file),
-                size: file.size,
-                mismatch: AtomicBool::new(false),
-            });
-            let mut index = index;
-            while done < file.chunks {
-                let count = (file.chunks - done).min(TAKEN as u64 * 32);
-                for id in run.reader.ids(located.first.saturating_add(done), count)? {
-                    let len = u64::from(run.reader.locate(&id)?.len());
-                    batch.pieces.push(Piece { file: index, id, offset, len });
-                    offset += len;
+            let is_wanted = matches!(located.entry.node, Node::File(_)) && run.pick.of(key, false).picked();
+            if is_wanted && !run.tally.has_failed(key) {
+                batch.add(run, &located)?;
+                if batch.files.len() >= FILES_MAX || batch.pieces.len() >= CHUNKS_MAX {
+                    std::mem::take(&mut batch).finish(run)?;
                 }
-                done += count;
-                if batch.pieces.len() >= CHUNKS_MAX && done < file.chunks {
-                    batch.compare(run)?;
-                    batch.pieces.clear();
-                    batch.files.drain(..index);
-                    index = 0;
-                }
-            }
-            if batch.files.len() >= FILES_MAX || batch.pieces.len() >= CHUNKS_MAX {
-                std::mem::take(&mut batch).finish(run)?;
             }
         }
     }
@@ -102,89 +81,147 @@ pub(super) fn check(run: &Run<'_>) -> Result<(), RestoreError> {
 }
 
 impl Batch {
+    fn add(&mut self, run: &Run<'_>, located: &Located) -> Result<(), RestoreError> {
+        let Node::File(file) = &located.entry.node else { return Ok(()) };
+        let (spread, state) = (Spread::of(file), AtomicU8::new(UNSEEN));
+        self.files.push(Check { key: located.entry.key.clone(), spread, size: file.size, state });
+        let (mut offset, mut done) = (0, 0);
+        while done < file.chunks {
+            let count = (file.chunks - done).min(1024);
+            for id in run.reader.ids(located.first.saturating_add(done), count)? {
+                let len = u64::from(run.reader.locate(&id)?.len());
+                self.pieces.push(Piece { file: self.files.len() - 1, id, offset, len });
+                offset += len;
+            }
+            done += count;
+            if self.pieces.len() >= CHUNKS_MAX && done < file.chunks {
+                // A file larger than a batch: what came before it is done, itself it goes on.
+                self.compare(run)?;
+                self.pieces.clear();
+            }
+        }
+        Ok(())
+    }
+
     fn finish(self, run: &Run<'_>) -> Result<(), RestoreError> {
         self.compare(run)?;
+        let mut walker = Walker::new(run);
         for file in &self.files {
-            match open(run, &file.key) {
-                Ok((_, size)) if size == file.size => {}
-                Ok(_) => file.differs(run, "it has another size"),
-                Err(Closed::Wrong(why)) => file.differs(run, &why),
-                Err(Closed::ToUs) => {
-                    run.tally.note(&file.key, "files not read back: this user may not read them");
-                    continue;
-                }
+            if file.state.load(Ordering::Acquire) == UNSEEN {
+                walker.open(file).ok();
             }
-            add(&run.tally.checked, 1);
+            if file.state.load(Ordering::Acquire) != CLOSED {
+                add(&run.tally.checked, 1);
+            }
         }
         Ok(())
     }
 
     fn compare(&self, run: &Run<'_>) -> Result<(), RestoreError> {
         let next = AtomicUsize::new(0);
-        let failed: Mutex<Option<RestoreError>> = Mutex::new(None);
         run.on_lanes(&|| {
-            let mut last: Option<(usize, Result<File, Closed>)> = None;
-            let mut buffer = vec![0u8; 256 << 10];
+            let mut walker = Walker::new(run);
+            let mut last: Option<(usize, Option<File>)> = None;
+            let mut buffer = Vec::new();
             loop {
                 let from = next.fetch_add(TAKEN, Ordering::Relaxed);
-                let Some(pieces) = self.pieces.get(from..self.pieces.len().min(from + TAKEN)) else { return };
-                if pieces.is_empty() {
-                    return;
-                }
-                if let Err(e) = run.check_stop() {
-                    failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(e);
+                let pieces = self.pieces.get(from..self.pieces.len().min(from + TAKEN)).unwrap_or_default();
+                if pieces.is_empty() || run.check_stop().is_err() {
                     return;
                 }
                 for piece in pieces {
                     let Some(file) = self.files.get(piece.file) else { continue };
                     if last.as_ref().is_none_or(|(index, _)| *index != piece.file) {
-                        last = Some((piece.file, open(run, &file.key).map(|(file, _)| file)));
+                        last = Some((piece.file, walker.open(file).ok()));
                     }
-                    match &last {
-                        Some((_, Ok(open))) => piece.compare(run, file, open, &mut buffer),
-                        Some((_, Err(Closed::Wrong(why)))) => file.differs(run, why),
-                        Some((_, Err(Closed::ToUs))) | None => {}
+                    if let Some((_, Some(open))) = &last {
+                        piece.compare(run, file, open, &mut buffer);
                     }
                 }
             }
         });
-        failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+        run.check_stop()
+    }
+}
+
+impl Piece {
+    fn compare(&self, run: &Run<'_>, check: &Check, file: &File, buffer: &mut Vec<u8>) {
+        buffer.resize(usize::try_from(self.len).unwrap_or(0), 0);
+        let mut at = 0;
+        for (offset, len) in check.spread.ranges(self.offset, self.len) {
+            let end = at + usize::try_from(len).unwrap_or(0);
+            if let Err(e) = buffer.get_mut(at..end).map_or(Ok(()), |space| file.read_exact_at(space, offset)) {
+                return check.differs(run, &format!("it cannot be read: {}", words(&e)));
+            }
+            at = end;
+        }
+        if at != buffer.len() || run.reader.id_of(buffer) != self.id {
+            check.differs(run, "it holds something else");
+        }
     }
 }
 
 impl Check {
     fn differs(&self, run: &Run<'_>, why: &str) {
-        if !self.mismatch.swap(true, Ordering::AcqRel) {
+        if self.state.swap(DIFFERS, Ordering::AcqRel) != DIFFERS {
             run.tally.problem(&self.key, format!("read back from the disk, {why}"));
         }
     }
 }
 
-impl Piece {
-    fn compare(&self, run: &Run<'_>, check: &Check, file: &File, buffer: &mut [u8]) {
-        let mut data = Vec::with_capacity(usize::try_from(self.len).unwrap_or(0));
-        let read =
-            read_back(file, &check.spread, self.offset, self.len, buffer, &mut |bytes| data.extend_from_slice(bytes));
-        match read {
-            Ok(()) if run.reader.id_of(&data) == self.id => {}
-            Ok(()) => check.differs(run, "it holds something else"),
-            Err(e) => check.differs(run, &format!("it cannot be read: {}", words(&e))),
-        }
-    }
+/// Opens restored files; neighbours are in the same directory.
+struct Walker<'r, 'a> {
+    run: &'r Run<'a>,
+    dir: Option<(Vec<u8>, OwnedFd)>,
 }
 
-/// The restored file and its size, so that what is read comes from the disk, not from memory.
-fn open(run: &Run<'_>, key: &[u8]) -> Result<(File, u64), Closed> {
-    let names = run.names(key).unwrap_or_default();
-    let (_, above) = names.split_last().ok_or_else(|| Closed::Wrong("it has no name".into()))?;
-    let say = |e: std::io::Error| match e.kind() {
-        // Its own mode keeps its owner out.
-        std::io::ErrorKind::PermissionDenied if !run.tree.me.is_root() => Closed::ToUs,
-        _ => Closed::Wrong(format!("it cannot be opened: {}", words(&e))),
-    };
-    let dir: OwnedFd = run.tree.find(above).map_err(say)?;
-    let (file, stat) = place::open(&dir, last_name(key), Access::Read).map_err(say)?;
-    // A hint only: where it is refused, memory is compared.
-    rustix::fs::fadvise(&file, 0, None, Advice::DontNeed).ok();
-    Ok((file, u64::try_from(stat.st_size).unwrap_or(0)))
+impl<'r, 'a> Walker<'r, 'a> {
+    fn new(run: &'r Run<'a>) -> Self {
+        Walker { run, dir: None }
+    }
+
+    /// The file; what is wrong with it is said.
+    fn open(&mut self, check: &Check) -> Result<File, ()> {
+        match self.try_open(check) {
+            Ok(file) => {
+                // Only the first that opens it, and never over what another thread found.
+                check.state.compare_exchange(UNSEEN, SEEN, Ordering::AcqRel, Ordering::Acquire).ok();
+                Ok(file)
+            }
+            Err(Closed::Wrong(why)) => {
+                check.differs(self.run, &why);
+                Err(())
+            }
+            Err(Closed::ToUs) => {
+                if check.state.swap(CLOSED, Ordering::AcqRel) != CLOSED {
+                    self.run.tally.note(&check.key, "files not read back: this user may not read them");
+                }
+                Err(())
+            }
+        }
+    }
+
+    fn try_open(&mut self, check: &Check) -> Result<File, Closed> {
+        let run = self.run;
+        let say = |e: io::Error| match e.kind() {
+            // Its own mode keeps its owner out.
+            io::ErrorKind::PermissionDenied if !run.tree.me.is_root() => Closed::ToUs,
+            _ => Closed::Wrong(format!("it cannot be opened: {}", words(&e))),
+        };
+        let name = last_name(&check.key);
+        let above = check.key.get(..check.key.len() - name.len()).unwrap_or_default();
+        if self.dir.as_ref().is_none_or(|(key, _)| key != above) {
+            let names = run.names(&check.key).unwrap_or_default();
+            let (_, names) = names.split_last().ok_or_else(|| Closed::Wrong("it has no name".into()))?;
+            self.dir = Some((above.to_vec(), run.tree.find(names).map_err(say)?));
+        }
+        let (_, dir) = self.dir.as_ref().ok_or(Closed::ToUs)?;
+        let (file, stat) = place::open(dir, name, Access::Read).map_err(say)?;
+        if u64::try_from(stat.st_size) != Ok(check.size) {
+            return Err(Closed::Wrong("it has another size".into()));
+        }
+        // So that what is read comes from the disk, not from memory. Where this is refused, memory is compared.
+        rustix::fs::fadvise(&file, 0, None, Advice::DontNeed).ok();
+        Ok(file)
+    }
 }

@@ -7,6 +7,7 @@
 use repo::{RepoError, path_of_key, percent_path};
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
@@ -299,8 +300,8 @@ impl TargetError {
     }
 
     /// The refusal that this system error on `path` amounts to.
-    pub fn of(path: &Path, error: &std::io::Error) -> Self {
-        use std::io::ErrorKind as K;
+    pub fn of(path: &Path, error: &io::Error) -> Self {
+        use io::ErrorKind as K;
         let path = path.to_path_buf();
         match error.kind() {
             K::PermissionDenied => TargetError::Denied(path),
@@ -425,4 +426,18 @@ impl Tally {
 /// Adds to a counter.
 pub(super) fn add(counter: &AtomicU64, amount: u64) {
     counter.fetch_add(amount, Relaxed);
+}
+
+/// A system error in plain words, without its number.
+pub(super) fn words(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    match error.kind() {
+        io::ErrorKind::AlreadyExists => "something stands there already".into(),
+        io::ErrorKind::DirectoryNotEmpty => "a directory that is not empty is in the way".into(),
+        _ => {
+            let mut chars = text.chars();
+            chars.next().map(|c| c.to_lowercase().chain(chars).collect()).unwrap_or_default()
+        }
+    }
 }

@@ -739,3 +739,20 @@ fn tar_understands_the_archive() {
     let one = unpack("data/a");
     assert_eq!(std::fs::read(one.path().join("a")).expect("is there"), b"one");
 }
+
+#[test]
+fn the_first_reason_to_stop_is_the_one_that_is_told() {
+    let f = fixture(vec![file("data/a", &[b"a"]), file("data/b", &[b"a", b"b"])]);
+    f.with_reader(|reader| {
+        let (plan, tally) = (f.plan(), Tally::default());
+        let run = Run::begin(&plan, reader, &tally, &|_| {}).expect("begins");
+        let error = weigh(&run, &io::Error::from(io::ErrorKind::StorageFull)).expect("ends a restore");
+        run.halt(error);
+        run.halt(RestoreError::Repo(RepoError::Stopped));
+        match run.complete() {
+            Err(RestoreError::Target(e @ TargetError::FilledUp { files: 0, .. })) => assert!(!e.help().is_empty()),
+            other => panic!("{other:?}"),
+        }
+    });
+    f.no_temporaries();
+}
