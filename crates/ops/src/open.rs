@@ -226,15 +226,22 @@ pub(crate) fn open_store(ctx: &Ctx, store: &Store, key: &KeyFrom) -> Result<Repo
         }
     };
     match repository.check_history(&seen) {
-        Ok(tips) if tips != seen => write_memory(&memory, &tips).err().into_iter().for_each(|why| ctx.remark(why)),
+        Ok(history) => {
+            for problem in &history.problems {
+                ctx.remark(format!("snapshots may be missing: {problem}"));
+            }
+            if history.tips != seen {
+                write_memory(&memory, &history.tips).err().into_iter().for_each(|why| ctx.remark(why));
+            }
+        }
         Err(e @ RepoError::LostHistory(_)) => {
             return Err(Failure::from(e).help(format!(
                 "find out who changed the repository; if you put an older copy in its place, remove {}",
                 memory.display()
             )));
         }
-        // Damage that keeps the heads from being read shows when a verb reads them: `verify` must be able to name it.
-        _ => {}
+        // What else keeps the heads from being read shows when a verb reads them: `verify` must be able to name it.
+        Err(_) => {}
     }
     Ok(repository)
 }

@@ -5,7 +5,7 @@
 //! Where data comes from and goes: a list of snapshots in the order of commits, and words of a person; a choice.
 
 use crate::failure::{Exit, Failure};
-use repo::{Snapshot, percent_path};
+use repo::{Repository, Snapshot, percent_path};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -113,6 +113,26 @@ pub fn pick_at<'s>(
 /// As [`pick_at`].
 pub fn pick<'s>(snapshots: &'s [Snapshot], text: &str, filter: &Filter) -> Result<&'s Snapshot, Failure> {
     pick_at(snapshots, text, filter, Timestamp(jiff::Timestamp::now().as_nanosecond()))
+}
+
+/// The one snapshot to bring back: as [`pick`], but while heads are damaged or lost nobody can know which one is the
+/// latest, and a restore must not quietly give an older one.
+///
+/// # Errors
+/// As [`pick`]; `history-damaged` for `latest`.
+pub fn pick_to_restore<'s>(
+    repository: &Repository,
+    snapshots: &'s [Snapshot],
+    text: &str,
+    filter: &Filter,
+) -> Result<&'s Snapshot, Failure> {
+    let problems = repository.history_problems()?;
+    if let Some(problem) = problems.first().filter(|_| text.starts_with("latest") || text.starts_with('@')) {
+        let what = format!("cannot tell which snapshot is the latest: {problem}");
+        return Err(Failure::new(Exit::Failed, "history-damaged", what)
+            .help("name one by its id (backstay snapshots), and mend: backstay verify --repair-from COPY"));
+    }
+    pick(snapshots, text, filter)
 }
 
 /// The moment that a person means: RFC 3339, `2025-12-09`, `2025-12-09 14:30[:05]` in this machine's time zone, `-2h`,

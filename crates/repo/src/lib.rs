@@ -56,7 +56,7 @@ pub use prune::{Act, Grace, MaxUnused, PrunePlan, PruneReport, PruneStep};
 pub use read::{Reading, Sink, SnapshotReader, Want};
 pub use repair::MendReport;
 pub use replicate::{CopyReport, CopyStep, replicate};
-pub use repository::{FORMAT, PackSize, Repository};
+pub use repository::{FORMAT, History, PackSize, Repository};
 pub use seal::Compression;
 pub use snapshot::{Public, Stats, Status, Warning};
 pub use stats::RepositoryStats;

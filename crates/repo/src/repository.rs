@@ -51,6 +51,15 @@ pub struct Repository {
     pub warnings: Vec<String>,
 }
 
+/// What the heads say about themselves.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    /// Heads that no other head follows: what a client remembers to notice a rollback.
+    pub tips: Vec<HeadId>,
+    /// What is damaged or lost: one sentence each. See [`Repository::history_problems`].
+    pub problems: Vec<String>,
+}
+
 /// How large packs are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PackSize {
@@ -241,16 +250,17 @@ impl Repository {
         Ok(self.state()?.tips.into_iter().collect())
     }
 
-    /// Checks that the history still contains the heads in `seen`, and returns the tips now.
+    /// Checks that the history still contains the heads in `seen`, and returns what there is now.
     ///
     /// # Errors
     /// `LostHistory` when one is gone: lost, hidden or rolled back.
-    pub fn check_history(&self, seen: &[HeadId]) -> Result<Vec<HeadId>> {
+    pub fn check_history(&self, seen: &[HeadId]) -> Result<History> {
         let state = self.state()?;
         if let Some(lost) = seen.iter().find(|head| !state.heads.contains(head) && !state.covered.contains(head)) {
             return Err(RepoError::LostHistory(format!("head {lost}, which was seen here before, is gone")));
         }
-        Ok(state.tips.into_iter().collect())
+        let problems = state.problems.iter().map(|(_, e)| e.to_string()).collect();
+        Ok(History { tips: state.tips.into_iter().collect(), problems })
     }
 
     /// Enrols somebody: returns the bundle with their keys, which is stored nowhere.

@@ -123,7 +123,7 @@ pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<E
     }
     let repository = global.open(ctx, out)?;
     let snapshots = repository.snapshots()?;
-    let snapshot = select::pick(&snapshots, &name, &args.choose.filter())?;
+    let snapshot = select::pick_to_restore(&repository, &snapshots, &name, &args.choose.filter())?;
     let act = if args.dry_run { Act::Preview } else { Act::Do };
     let request = Request { snapshot, plan, target, confirmed: args.confirm, act };
     let began = ctx.world.clock.monotonic();
