@@ -225,10 +225,13 @@ fn gitignore_line(text: &str) -> Result<String, &'static str> {
     if pattern.is_empty() {
         return Err("is empty");
     }
+    if pattern.starts_with('/') {
+        pattern = without_dots(&pattern);
+    }
     if pattern == "/" {
         return Err("matches everything");
     }
-    if pattern.starts_with("./") || pattern.split('/').any(|part| matches!(part, "." | "..")) {
+    if pattern.split('/').any(|part| matches!(part, "." | "..")) {
         return Err("has a part . or .., which no path has: write the whole path, or a name");
     }
     if pattern.ends_with(' ') {
@@ -241,6 +244,19 @@ fn gitignore_line(text: &str) -> Result<String, &'static str> {
         false => "",
     };
     Ok(format!("{not}{prefix}{pattern}"))
+}
+
+/// An absolute pattern with its parts `.` and `..` resolved as text, as those of roots are.
+fn without_dots(pattern: &str) -> String {
+    let mut parts = Vec::new();
+    for part in pattern.split('/').skip(1) {
+        match part {
+            "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
 }
 
 fn read_patterns(file: &Path) -> std::io::Result<Vec<u8>> {
@@ -281,6 +297,7 @@ mod tests {
             ),
             (&["/tmp/x/many/"], &["/tmp/x/many/1"], &["/tmp/x/many"]),
             (&["//tmp//x"], &["/tmp/x"], &["/tmp/y"]),
+            (&["/tmp/y/../x/./z"], &["/tmp/x/z"], &["/tmp/x", "/tmp/y/z"]),
             (&["node_modules"], &["/node_modules/a", "/x/node_modules/b/c"], &["/x/node_modules2"]),
             (&["foo/bar"], &["/foo/bar", "/x/foo/bar/y"], &["/foo/x/bar", "/bar"]),
             (&["a/**/z"], &["/a/z", "/x/a/b/c/z"], &["/a/b"]),
@@ -301,7 +318,7 @@ mod tests {
 
     #[test]
     fn a_pattern_that_means_nothing_is_named_with_its_origin() {
-        for bad in ["", "/", "!", "[z-a]", "x[", "{a,b", "./x", "../x", "a/./b"] {
+        for bad in ["", "/", "/a/..", "!", "[z-a]", "x[", "{a,b", "./x", "../x", "a/./b"] {
             let message = select(&["fine", bad]).expect_err(bad).to_string();
             assert!(message.contains(&format!("{bad:?} (--exclude)")), "{message}");
         }
