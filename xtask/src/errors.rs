@@ -69,7 +69,8 @@ fn scan(name: &str, text: &str, codes: &mut BTreeMap<String, Told>) {
         let after = &text[at + sign.len()..];
         let exit: String = after.chars().take_while(char::is_ascii_alphanumeric).collect();
         // A sentence is no code: the table of what exits mean.
-        let Some((code, rest)) = next_argument(&after[exit.len()..]).filter(|(code, _)| !code.contains(' ')) else {
+        let said = next_argument(&after[exit.len()..]).or_else(|| next_assignment(&after[exit.len()..]));
+        let Some((code, rest)) = said.filter(|(code, _)| !code.contains(' ')) else {
             continue;
         };
         let call = text[..at].trim_end().ends_with("Failure::new(");
@@ -87,6 +88,12 @@ fn scan(name: &str, text: &str, codes: &mut BTreeMap<String, Told>) {
 /// The string literal after a comma, and what follows it.
 fn next_argument(text: &str) -> Option<(String, &str)> {
     literal(text.strip_prefix(',')?.trim_start())
+}
+
+/// The code set by the statement after one that set the exit, and what follows it.
+fn next_assignment(text: &str) -> Option<(String, &str)> {
+    let (name, value) = text.strip_prefix(';')?.trim_start().split_once(" = ")?;
+    name.ends_with(".code").then(|| literal(value)).flatten()
 }
 
 /// The literal given to `.help(…)` before the statement ends.
@@ -145,6 +152,7 @@ mod tests {
         check("Failure::new(Exit::Usage, \"x\", \"what\").help(\"do\")", "x", "Usage", "do");
         check("Failure::new(\n Exit::Usage, \"x\", w)\n .help(format!(\"do {a}\"))", "x", "Usage", "do {a}");
         check("Failure::new(Exit::Usage, \"x\", w);\n other.help(\"no\")", "x", "Usage", "");
+        check("f.exit = Exit::Usage;\n f.code = \"x\";\n f.what = w;", "x", "Usage", "");
     }
 
     #[test]

@@ -1,0 +1,502 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_backstay_global_optspecs
+    string join \n r/repo= repository-file= p/key-file= key-command= json q/quiet v/verbose no-progress cache-dir= h/help V/version
+end
+
+function __fish_backstay_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_backstay_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_backstay_using_subcommand
+    set -l cmd (__fish_backstay_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c backstay -n "__fish_backstay_needs_command" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_needs_command" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_needs_command" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_needs_command" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_needs_command" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_needs_command" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_needs_command" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_needs_command" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_needs_command" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_needs_command" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_needs_command" -s V -l version -d 'Print version'
+complete -c backstay -n "__fish_backstay_needs_command" -f -a "init" -d 'Make a repository'
+complete -c backstay -n "__fish_backstay_needs_command" -f -a "backup" -d 'Back up files, directories, standard input or what a program prints'
+complete -c backstay -n "__fish_backstay_needs_command" -f -a "snapshots" -d 'List snapshots'
+complete -c backstay -n "__fish_backstay_needs_command" -f -a "list" -d 'List snapshots'
+complete -c backstay -n "__fish_backstay_needs_command" -f -a "ls" -d 'List what is in a snapshot'
+complete -c backstay -n "__fish_backstay_needs_command" -f -a "find" -d 'Find files in snapshots'
+complete -c backstay -n "__fish_backstay_needs_command" -f -a "diff" -d 'Show what differs between two snapshots'
+complete -c backstay -n "__fish_backstay_needs_command" -f -a "restore" -d 'Restore a snapshot, or a part of it'
+complete -c backstay -n "__fish_backstay_needs_command" -f -a "dump" -d 'Write a file to standard output, or a directory as tar'
+complete -c backstay -n "__fish_backstay_needs_command" -f -a "forget" -d 'Remove snapshots by a retention policy'
+complete -c backstay -n "__fish_backstay_needs_command" -f -a "prune" -d 'Give back the space of what no snapshot needs'
+complete -c backstay -n "__fish_backstay_needs_command" -f -a "verify" -d 'Check that everything is there and undamaged'
+complete -c backstay -n "__fish_backstay_needs_command" -f -a "check" -d 'Check that everything is there and undamaged'
+complete -c backstay -n "__fish_backstay_needs_command" -f -a "copy" -d 'Copy a repository to another place'
+complete -c backstay -n "__fish_backstay_needs_command" -f -a "tag" -d 'Change the tags and holds of snapshots'
+complete -c backstay -n "__fish_backstay_needs_command" -f -a "key" -d 'Keys: list, add, remove, enrol, print the recovery kit'
+complete -c backstay -n "__fish_backstay_needs_command" -f -a "stats" -d 'What the repository holds'
+complete -c backstay -n "__fish_backstay_needs_command" -f -a "info" -d 'What the repository holds'
+complete -c backstay -n "__fish_backstay_needs_command" -f -a "demo" -d 'See backup, loss and recovery on this machine, in a temporary directory'
+complete -c backstay -n "__fish_backstay_needs_command" -f -a "completions" -d 'Print completions for a shell'
+complete -c backstay -n "__fish_backstay_needs_command" -f -a "man" -d 'Print the manual page'
+complete -c backstay -n "__fish_backstay_needs_command" -f -a "version" -d 'Print the version'
+complete -c backstay -n "__fish_backstay_needs_command" -f -a "help" -d 'Help on a command, or on exit-codes'
+complete -c backstay -n "__fish_backstay_using_subcommand init" -l generate-key -d 'Make up a key and write it to this new file, instead of using a passphrase' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand init" -l pack-size -d 'Size of the objects that data is collected in, 1 KiB to 64 MiB' -r
+complete -c backstay -n "__fish_backstay_using_subcommand init" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand init" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand init" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand init" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand init" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand init" -l allow-network-filesystem -d 'Accept a network file system, which may keep its promises less well than a disk'
+complete -c backstay -n "__fish_backstay_using_subcommand init" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand init" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand init" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand init" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand init" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand backup" -l tag -d 'Tag the snapshot; may be given several times, or with commas' -r
+complete -c backstay -n "__fish_backstay_using_subcommand backup" -l host -d 'Host name for the snapshot instead of this machine\'s' -r
+complete -c backstay -n "__fish_backstay_using_subcommand backup" -l time -d 'Time of the snapshot instead of now: RFC 3339, or as in 2025-12-09 14:30' -r
+complete -c backstay -n "__fish_backstay_using_subcommand backup" -s e -l exclude -d 'Leave out what matches, as in .gitignore; an absolute path means that path; !PATTERN takes in again' -r
+complete -c backstay -n "__fish_backstay_using_subcommand backup" -l exclude-file -d 'File with one pattern per line' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand backup" -l exclude-larger-than -d 'Leave out larger files' -r
+complete -c backstay -n "__fish_backstay_using_subcommand backup" -l files-from -d 'Read paths from this file, one per line; - is standard input; lines that begin with # do not count' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand backup" -l files-from0 -d 'Read paths from this file, each ended by a NUL byte' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand backup" -l stdin-filename -d 'Name of the file that standard input, or the command\'s output, becomes' -r
+complete -c backstay -n "__fish_backstay_using_subcommand backup" -l sqlite -d 'SQLite databases: through SQLite, or as any other file' -r -f -a "auto\t''
+off\t''"
+complete -c backstay -n "__fish_backstay_using_subcommand backup" -l compression -d 'off, fast, auto, max, or zstd:LEVEL with a level from -7 to 19' -r
+complete -c backstay -n "__fish_backstay_using_subcommand backup" -l read-concurrency -d 'How many files to read at the same time [default: one per processor]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand backup" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand backup" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand backup" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand backup" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand backup" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand backup" -l exclude-caches -d 'Leave out what is in directories marked by a CACHEDIR.TAG'
+complete -c backstay -n "__fish_backstay_using_subcommand backup" -s x -l one-file-system -d 'Stay on the file systems of the given paths'
+complete -c backstay -n "__fish_backstay_using_subcommand backup" -l stdin -d 'Back up standard input'
+complete -c backstay -n "__fish_backstay_using_subcommand backup" -l stdin-from-command -d 'Back up what the command after -- prints; when it fails there is no snapshot'
+complete -c backstay -n "__fish_backstay_using_subcommand backup" -l force -d 'Read every file again, whether it looks changed or not'
+complete -c backstay -n "__fish_backstay_using_subcommand backup" -s n -l dry-run -d 'Read and count, and store nothing'
+complete -c backstay -n "__fish_backstay_using_subcommand backup" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand backup" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand backup" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand backup" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand backup" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -l host -d 'Only snapshots of this host' -r
+complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -l tag -d 'Only snapshots with this tag; with a comma: with all of these' -r
+complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -l path -d 'Only snapshots of this path' -r
+complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -l latest -d 'Only the newest N of each host and paths' -r
+complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -s g -l group-by -d 'Show together what has these in common: host, paths, tags' -r
+complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand list" -l host -d 'Only snapshots of this host' -r
+complete -c backstay -n "__fish_backstay_using_subcommand list" -l tag -d 'Only snapshots with this tag; with a comma: with all of these' -r
+complete -c backstay -n "__fish_backstay_using_subcommand list" -l path -d 'Only snapshots of this path' -r
+complete -c backstay -n "__fish_backstay_using_subcommand list" -l latest -d 'Only the newest N of each host and paths' -r
+complete -c backstay -n "__fish_backstay_using_subcommand list" -s g -l group-by -d 'Show together what has these in common: host, paths, tags' -r
+complete -c backstay -n "__fish_backstay_using_subcommand list" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand list" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand list" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand list" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand list" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand list" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand list" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand list" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand list" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand list" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand ls" -l host -d 'Only snapshots of this host' -r
+complete -c backstay -n "__fish_backstay_using_subcommand ls" -l tag -d 'Only snapshots with this tag; with a comma: with all of these' -r
+complete -c backstay -n "__fish_backstay_using_subcommand ls" -l path -d 'Only snapshots of this path' -r
+complete -c backstay -n "__fish_backstay_using_subcommand ls" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand ls" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand ls" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand ls" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand ls" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand ls" -s l -l long -d 'With mode, owner, size, time and target'
+complete -c backstay -n "__fish_backstay_using_subcommand ls" -s R -l recursive -d 'Everything under the paths'
+complete -c backstay -n "__fish_backstay_using_subcommand ls" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand ls" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand ls" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand ls" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand ls" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand find" -l host -d 'Only snapshots of this host' -r
+complete -c backstay -n "__fish_backstay_using_subcommand find" -l tag -d 'Only snapshots with this tag; with a comma: with all of these' -r
+complete -c backstay -n "__fish_backstay_using_subcommand find" -l path -d 'Only snapshots of this path' -r
+complete -c backstay -n "__fish_backstay_using_subcommand find" -s s -l snapshot -d 'Only in this snapshot' -r
+complete -c backstay -n "__fish_backstay_using_subcommand find" -s t -l type -d 'Only things of this type' -r -f -a "file\t''
+dir\t''
+symlink\t''
+fifo\t''
+chardev\t''
+dev\t''"
+complete -c backstay -n "__fish_backstay_using_subcommand find" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand find" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand find" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand find" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand find" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand find" -s i -l ignore-case -d 'Capitals do not matter'
+complete -c backstay -n "__fish_backstay_using_subcommand find" -s l -l long -d 'With mode, owner, size, time and target'
+complete -c backstay -n "__fish_backstay_using_subcommand find" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand find" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand find" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand find" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand find" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand diff" -l host -d 'Only snapshots of this host' -r
+complete -c backstay -n "__fish_backstay_using_subcommand diff" -l tag -d 'Only snapshots with this tag; with a comma: with all of these' -r
+complete -c backstay -n "__fish_backstay_using_subcommand diff" -l path -d 'Only snapshots of this path' -r
+complete -c backstay -n "__fish_backstay_using_subcommand diff" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand diff" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand diff" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand diff" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand diff" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand diff" -l metadata -d 'Also show what differs in nothing but mode, owner, times or attributes'
+complete -c backstay -n "__fish_backstay_using_subcommand diff" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand diff" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand diff" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand diff" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand diff" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -s t -l target -d 'Directory to restore into: new or empty, but for --delta and --in-place' -r
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -l host -d 'Only snapshots of this host' -r
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -l tag -d 'Only snapshots with this tag; with a comma: with all of these' -r
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -l path -d 'Only snapshots of this path' -r
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -s i -l include -d 'Only this: an absolute path, or a pattern as in .gitignore' -r
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -s e -l exclude -d 'Not this; stronger than --include' -r
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -l confirm -d 'The target once more: needed where something that is there will be changed' -r
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -l owner -d 'Who shall own the files: the recorded numbers, the recorded names, or whoever runs this [default: numeric for root, skip for others]' -r -f -a "numeric\t''
+names\t''
+skip\t''"
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -l delta -d 'Into a directory that is there: rewrite only what differs'
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -l in-place -d 'To where it came from (the target is / unless named): rewrite only what differs'
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -l delete -d 'Delete what the snapshot does not have, inside of what it covers'
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -s n -l dry-run -d 'Say what would be done, and do nothing'
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -l verify -d 'Read everything back from the disk and compare'
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -l no-special -d 'No devices, setuid bits and privileged attributes'
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand dump" -l host -d 'Only snapshots of this host' -r
+complete -c backstay -n "__fish_backstay_using_subcommand dump" -l tag -d 'Only snapshots with this tag; with a comma: with all of these' -r
+complete -c backstay -n "__fish_backstay_using_subcommand dump" -l path -d 'Only snapshots of this path' -r
+complete -c backstay -n "__fish_backstay_using_subcommand dump" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand dump" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand dump" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand dump" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand dump" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand dump" -l tar -d 'Write a single file as tar too, with its metadata'
+complete -c backstay -n "__fish_backstay_using_subcommand dump" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand dump" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand dump" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand dump" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand dump" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand forget" -s l -l keep-last -d 'Keep the newest N' -r
+complete -c backstay -n "__fish_backstay_using_subcommand forget" -s H -l keep-hourly -d 'Keep the newest of each of the newest N hours that have one' -r
+complete -c backstay -n "__fish_backstay_using_subcommand forget" -s d -l keep-daily -d 'The same of days' -r
+complete -c backstay -n "__fish_backstay_using_subcommand forget" -s w -l keep-weekly -d 'The same of weeks' -r
+complete -c backstay -n "__fish_backstay_using_subcommand forget" -s m -l keep-monthly -d 'The same of months' -r
+complete -c backstay -n "__fish_backstay_using_subcommand forget" -s y -l keep-yearly -d 'The same of years' -r
+complete -c backstay -n "__fish_backstay_using_subcommand forget" -l keep-within -d 'Keep all that are less than this older than the newest' -r
+complete -c backstay -n "__fish_backstay_using_subcommand forget" -l keep-within-hourly -d 'Keep the newest of each hour less than this older than the newest' -r
+complete -c backstay -n "__fish_backstay_using_subcommand forget" -l keep-within-daily -d 'The same of days' -r
+complete -c backstay -n "__fish_backstay_using_subcommand forget" -l keep-within-weekly -d 'The same of weeks' -r
+complete -c backstay -n "__fish_backstay_using_subcommand forget" -l keep-within-monthly -d 'The same of months' -r
+complete -c backstay -n "__fish_backstay_using_subcommand forget" -l keep-within-yearly -d 'The same of years' -r
+complete -c backstay -n "__fish_backstay_using_subcommand forget" -l keep-tag -d 'Keep those with this tag; with a comma: with all of these; empty: without any' -r
+complete -c backstay -n "__fish_backstay_using_subcommand forget" -l host -d 'Only snapshots of this host' -r
+complete -c backstay -n "__fish_backstay_using_subcommand forget" -l tag -d 'Only snapshots with this tag; with a comma: with all of these' -r
+complete -c backstay -n "__fish_backstay_using_subcommand forget" -l path -d 'Only snapshots of this path' -r
+complete -c backstay -n "__fish_backstay_using_subcommand forget" -s g -l group-by -d 'Apply the rules to each of these alone: host, paths, tags; empty for all together' -r
+complete -c backstay -n "__fish_backstay_using_subcommand forget" -l max-unused -d 'How much unused data may stay inside objects that are needed: a percentage, a size, or unlimited' -r
+complete -c backstay -n "__fish_backstay_using_subcommand forget" -l grace -d 'How long what is condemned waits at least: 24h, 90m, 7d [default: not at all on a local disk]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand forget" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand forget" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand forget" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand forget" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand forget" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand forget" -l allow-empty -d 'A group may lose its newest complete and its newest verified snapshot'
+complete -c backstay -n "__fish_backstay_using_subcommand forget" -s n -l dry-run -d 'Say what would be removed, and remove nothing'
+complete -c backstay -n "__fish_backstay_using_subcommand forget" -l prune -d 'Prune afterwards'
+complete -c backstay -n "__fish_backstay_using_subcommand forget" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand forget" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand forget" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand forget" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand forget" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand prune" -l max-unused -d 'How much unused data may stay inside objects that are needed: a percentage, a size, or unlimited' -r
+complete -c backstay -n "__fish_backstay_using_subcommand prune" -l grace -d 'How long what is condemned waits at least: 24h, 90m, 7d [default: not at all on a local disk]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand prune" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand prune" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand prune" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand prune" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand prune" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand prune" -s n -l dry-run -d 'Say what would be freed, and free nothing'
+complete -c backstay -n "__fish_backstay_using_subcommand prune" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand prune" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand prune" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand prune" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand prune" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand verify" -l host -d 'Only snapshots of this host' -r
+complete -c backstay -n "__fish_backstay_using_subcommand verify" -l tag -d 'Only snapshots with this tag; with a comma: with all of these' -r
+complete -c backstay -n "__fish_backstay_using_subcommand verify" -l path -d 'Only snapshots of this path' -r
+complete -c backstay -n "__fish_backstay_using_subcommand verify" -l read-data -l read-data-subset -d 'Open all data, or a share of it: 5%, or part 3/16' -r
+complete -c backstay -n "__fish_backstay_using_subcommand verify" -l repair-from -d 'First write again what another copy of the repository still has' -r
+complete -c backstay -n "__fish_backstay_using_subcommand verify" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand verify" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand verify" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand verify" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand verify" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand verify" -l digests -d 'Compare every object\'s bytes with its name'
+complete -c backstay -n "__fish_backstay_using_subcommand verify" -l no-key -d 'As --digests, without opening the repository: needs no key'
+complete -c backstay -n "__fish_backstay_using_subcommand verify" -l repair -d 'First write again what can be made from the repository itself'
+complete -c backstay -n "__fish_backstay_using_subcommand verify" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand verify" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand verify" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand verify" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand verify" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand check" -l host -d 'Only snapshots of this host' -r
+complete -c backstay -n "__fish_backstay_using_subcommand check" -l tag -d 'Only snapshots with this tag; with a comma: with all of these' -r
+complete -c backstay -n "__fish_backstay_using_subcommand check" -l path -d 'Only snapshots of this path' -r
+complete -c backstay -n "__fish_backstay_using_subcommand check" -l read-data -l read-data-subset -d 'Open all data, or a share of it: 5%, or part 3/16' -r
+complete -c backstay -n "__fish_backstay_using_subcommand check" -l repair-from -d 'First write again what another copy of the repository still has' -r
+complete -c backstay -n "__fish_backstay_using_subcommand check" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand check" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand check" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand check" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand check" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand check" -l digests -d 'Compare every object\'s bytes with its name'
+complete -c backstay -n "__fish_backstay_using_subcommand check" -l no-key -d 'As --digests, without opening the repository: needs no key'
+complete -c backstay -n "__fish_backstay_using_subcommand check" -l repair -d 'First write again what can be made from the repository itself'
+complete -c backstay -n "__fish_backstay_using_subcommand check" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand check" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand check" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand check" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand check" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand copy" -l to -d 'Where the copy is, or is to be' -r
+complete -c backstay -n "__fish_backstay_using_subcommand copy" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand copy" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand copy" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand copy" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand copy" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand copy" -s n -l dry-run -d 'Say what would be copied, and copy nothing'
+complete -c backstay -n "__fish_backstay_using_subcommand copy" -l verify -d 'Read the whole copy back and compare digests'
+complete -c backstay -n "__fish_backstay_using_subcommand copy" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand copy" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand copy" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand copy" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand copy" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand tag" -l host -d 'Only snapshots of this host' -r
+complete -c backstay -n "__fish_backstay_using_subcommand tag" -l tag -d 'Only snapshots with this tag; with a comma: with all of these' -r
+complete -c backstay -n "__fish_backstay_using_subcommand tag" -l path -d 'Only snapshots of this path' -r
+complete -c backstay -n "__fish_backstay_using_subcommand tag" -l add -d 'Add this tag; commas separate several' -r
+complete -c backstay -n "__fish_backstay_using_subcommand tag" -l remove -d 'Remove this tag' -r
+complete -c backstay -n "__fish_backstay_using_subcommand tag" -l set -d 'These tags and no others; empty for none' -r
+complete -c backstay -n "__fish_backstay_using_subcommand tag" -l hold -d 'Keep it whatever a policy says, for this reason' -r
+complete -c backstay -n "__fish_backstay_using_subcommand tag" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand tag" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand tag" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand tag" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand tag" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand tag" -l release -d 'It may expire again'
+complete -c backstay -n "__fish_backstay_using_subcommand tag" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand tag" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand tag" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand tag" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand tag" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd kit test" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd kit test" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd kit test" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd kit test" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd kit test" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd kit test" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd kit test" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd kit test" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd kit test" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd kit test" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd kit test" -f -a "list" -d 'List passphrases and who was enrolled'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd kit test" -f -a "add" -d 'Add a passphrase, or enrol somebody with --role'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd kit test" -f -a "remove" -d 'Remove a passphrase'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd kit test" -f -a "passwd" -d 'Put a new passphrase in the place of an old one'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd kit test" -f -a "kit" -d 'Print the recovery kit: who has it can restore everything'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd kit test" -f -a "test" -d 'Say what the key at hand can do, having tried it'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from list" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from list" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from list" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from list" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from list" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from list" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from list" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from list" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -l role -d 'Enrol somebody for this, with keys of their own' -r -f -a "writer\t''
+keeper\t''
+reader\t''
+root\t''"
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -l label -d 'What to call it' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -l out -d 'New file for the keys, mode 0600' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -l domain -d 'Domain that a writer shares chunks with: 32 hex digits, or same-as LABEL [default: one of its own]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -l new-key-file -d 'File that holds the new passphrase' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -l new-key-command -d 'Program that prints the new passphrase; no shell is used' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from remove" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from remove" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from remove" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from remove" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from remove" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from remove" -s n -l dry-run -d 'Say what would be left, and remove nothing'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from remove" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from remove" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from remove" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from remove" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from remove" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -l new-key-file -d 'File that holds the new passphrase' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -l new-key-command -d 'Program that prints the new passphrase; no shell is used' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from kit" -l out -d 'New file for it, mode 0600; - for standard output' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from kit" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from kit" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from kit" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from kit" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from kit" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from kit" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from kit" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from kit" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from kit" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from kit" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from test" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from test" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from test" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from test" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from test" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from test" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from test" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from test" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from test" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from test" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand stats" -l host -d 'Only snapshots of this host' -r
+complete -c backstay -n "__fish_backstay_using_subcommand stats" -l tag -d 'Only snapshots with this tag; with a comma: with all of these' -r
+complete -c backstay -n "__fish_backstay_using_subcommand stats" -l path -d 'Only snapshots of this path' -r
+complete -c backstay -n "__fish_backstay_using_subcommand stats" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand stats" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand stats" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand stats" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand stats" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand stats" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand stats" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand stats" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand stats" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand stats" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand info" -l host -d 'Only snapshots of this host' -r
+complete -c backstay -n "__fish_backstay_using_subcommand info" -l tag -d 'Only snapshots with this tag; with a comma: with all of these' -r
+complete -c backstay -n "__fish_backstay_using_subcommand info" -l path -d 'Only snapshots of this path' -r
+complete -c backstay -n "__fish_backstay_using_subcommand info" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand info" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand info" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand info" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand info" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand info" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand info" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand info" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand info" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand info" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand demo" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand demo" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand demo" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand demo" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand demo" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand demo" -l keep -d 'Keep the directory, to look around in it'
+complete -c backstay -n "__fish_backstay_using_subcommand demo" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand demo" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand demo" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand demo" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand demo" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand completions" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand completions" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand completions" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand completions" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand completions" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand completions" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand completions" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand completions" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand completions" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand completions" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand man" -l dir -d 'Write all pages into this directory, instead of printing the main one' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand man" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand man" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand man" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand man" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand man" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand man" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand man" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand man" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand man" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand man" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand version" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand version" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand version" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand version" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand version" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand version" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand version" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand version" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand version" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand version" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand help" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand help" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand help" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand help" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand help" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand help" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand help" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand help" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand help" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand help" -s h -l help -d 'Print help'
