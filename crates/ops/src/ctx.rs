@@ -4,7 +4,7 @@
 //! What it may not know: command lines.
 //! Where data comes from and goes: the kernel's files, once at the start.
 
-use repo::Process;
+use repo::{Life, Process};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use store::World;
@@ -62,22 +62,24 @@ impl Ctx {
         }
     }
 
-    /// Whether `process` is surely dead: it ran on this machine, where processes are numbered as this one sees them, and
-    /// is not there any more. A process that cannot be judged from here is not dead.
-    pub fn is_dead(&self, process: &Process) -> bool {
+    /// What is known about `process`. It can be judged only where it ran: on this machine, where processes are numbered as
+    /// this one sees them.
+    pub fn life_of(&self, process: &Process) -> Life {
         if process.host != self.process.host || process.boot.is_empty() || self.process.boot.is_empty() {
-            return false;
+            return Life::Unknown;
         }
         if process.boot != self.process.boot {
-            return true;
+            return Life::Dead;
         }
-        match started(&process.pid.to_string()) {
-            Some(since) => since != process.started,
-            // A process of somebody else may be hidden (hidepid), and still answers with a refusal.
-            None => {
-                let pid = i32::try_from(process.pid).ok().and_then(rustix::process::Pid::from_raw);
-                pid.is_none_or(|pid| rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH))
-            }
+        let same = started(&process.pid.to_string()).map(|since| since == process.started);
+        // A process of somebody else may be hidden (hidepid), and still answers with a refusal.
+        let pid = i32::try_from(process.pid).ok().and_then(rustix::process::Pid::from_raw);
+        let gone = pid.is_none_or(|pid| rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH));
+        match same {
+            Some(true) => Life::Alive,
+            Some(false) => Life::Dead,
+            None if gone => Life::Dead,
+            None => Life::Unknown,
         }
     }
 }
@@ -134,10 +136,13 @@ mod tests {
     #[test]
     fn this_process_lives_and_one_of_another_boot_does_not() {
         let ctx = Ctx::here("/c".into(), "/s".into(), "backstay 0", "test");
-        assert!(!ctx.is_dead(&ctx.process));
-        assert!(ctx.is_dead(&Process { boot: "another".into(), ..ctx.process.clone() }));
-        assert!(ctx.is_dead(&Process { started: ctx.process.started + 1, ..ctx.process.clone() }));
-        assert!(!ctx.is_dead(&Process { host: "elsewhere".into(), pid: u32::MAX, ..ctx.process.clone() }));
-        assert!(ctx.is_dead(&Process { pid: u32::MAX, ..ctx.process.clone() }));
+        assert_eq!(ctx.life_of(&ctx.process), Life::Alive);
+        assert_eq!(ctx.life_of(&Process { boot: "another".into(), ..ctx.process.clone() }), Life::Dead);
+        assert_eq!(ctx.life_of(&Process { started: ctx.process.started + 1, ..ctx.process.clone() }), Life::Dead);
+        assert_eq!(
+            ctx.life_of(&Process { host: "elsewhere".into(), pid: u32::MAX, ..ctx.process.clone() }),
+            Life::Unknown
+        );
+        assert_eq!(ctx.life_of(&Process { pid: u32::MAX, ..ctx.process.clone() }), Life::Dead);
     }
 }

@@ -52,7 +52,7 @@ pub(crate) fn prune_without(
         act: request.act,
         max_unused: request.max_unused,
         grace: request.grace,
-        is_dead: &|process| ctx.is_dead(process),
+        life: &|process| ctx.life_of(process),
         process: ctx.process.clone(),
     };
     let report = repository.prune(&plan, on)?;

@@ -21,6 +21,7 @@ use crate::snapshot::{Making, Public, Sealed, Stats, Status, Warning};
 use crate::tree::TreeBuilder;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
+use store::Shelf;
 
 /// How many groups are sealed under one salt.
 const GROUPS_PER_SALT: u32 = 1 << 16;
@@ -112,7 +113,8 @@ struct Engine<'r> {
     run: RunId,
     data_key: Secret,
     index: Index,
-    condemned: bool,
+    /// Some of what the index names is about to go, or gone: what a cache remembers must be looked up.
+    unsure: bool,
     fresh: HashSet<ChunkId>,
     table: TableBuilder,
     table_began: std::time::Duration,
@@ -144,8 +146,9 @@ impl Repository {
         let own = domain.clone();
         let mut index =
             Index::open(&self.store, &self.trust, &move |d| (d == own.domain).then(|| own.keep_key.clone()))?;
-        let has_condemned = !condemned.is_empty();
-        index.leave_out(condemned);
+        let gone = self.lost_packs(&index)?;
+        let unsure = !condemned.is_empty() || !gone.is_empty();
+        index.leave_out(condemned.into_iter().chain(gone));
         let (run, data_key) = runs::start(&self.store, &self.world, self.config.repository, &self.config.recipients)?;
         let stages = Stages {
             store: self.store.clone(),
@@ -164,7 +167,7 @@ impl Repository {
             run,
             data_key: data_key.clone(),
             index,
-            condemned: has_condemned,
+            unsure,
             fresh: HashSet::new(),
             table: TableBuilder::default(),
             table_began: self.world.clock.monotonic(),
@@ -193,6 +196,16 @@ impl Repository {
             pending: Vec::new(),
             stats: Stats::default(),
         })
+    }
+}
+
+impl Repository {
+    /// Packs that the index names and the store does not have: what was in them must be stored anew.
+    fn lost_packs(&self, index: &Index) -> Result<Vec<PackId>> {
+        let listed: HashSet<PackId> =
+            self.store.list(Shelf::Packs)?.iter().filter_map(|listed| PackId::parse(listed.key.name())).collect();
+        let named = (0..index.table_count()).flat_map(|table| index.table_packs(table)).map(|pack| pack.id);
+        Ok(named.filter(|id| !listed.contains(id)).collect())
     }
 }
 
@@ -273,7 +286,11 @@ impl Engine<'_> {
         let Some((key, object)) = table.finish(header, &self.domain.keep_key, &self.signing) else { return Ok(()) };
         repository.store.put_new(&key, &object)?;
         let own = self.domain.clone();
-        self.index.add(&repository.trust, &move |_| Some(own.keep_key.clone()), &key)?;
+        match self.index.add(&repository.trust, &move |_| Some(own.keep_key.clone()), &key) {
+            // A store that keeps nothing (a dry run) has no table to look into: what is new stays in memory.
+            Err(RepoError::Store(e)) if e.is_absent() => return Ok(()),
+            other => other?,
+        }
         // What is in a table need not be kept in memory too.
         let index = &self.index;
         let mut failed = None;
@@ -322,7 +339,7 @@ impl Capture<'_> {
     /// Whether everything that was stored when `basis` was taken is still there.
     pub fn trusts(&self, basis: &Basis) -> bool {
         let tables: BTreeSet<&str> = self.engine.index.table_keys().map(store::Key::name).collect();
-        !self.engine.condemned && basis.0.iter().all(|name| tables.contains(name.as_str()))
+        !self.engine.unsure && basis.0.iter().all(|name| tables.contains(name.as_str()))
     }
 
     /// As [`Capture::reuse`] without looking: only for ids remembered with a basis that this run trusts.
@@ -389,7 +406,8 @@ impl Capture<'_> {
     /// way a snapshot appears.
     ///
     /// # Errors
-    /// `Fenced` when a keeper gave the run up; whatever the store returns. Nothing is visible then.
+    /// `Fenced` when a keeper gave the run up, whatever the store returns: nothing is visible then. But for a run that
+    /// is given up in the very moment in which it commits: its snapshot is visible, and `verify` tells whether it is whole.
     pub fn commit(mut self, outcome: Outcome) -> Result<Committed> {
         self.look_up()?;
         let Capture { engine, tree, meta, content, .. } = &mut self;

@@ -184,6 +184,12 @@ impl Trust {
         self.has_role(signer, "writer")
     }
 
+    /// Whether everybody who may write may also prune: then nobody gains by a forged pack.
+    pub(crate) fn writers_are_keepers(&self) -> bool {
+        let is = |c: &Certificate, role: &str| c.roles.iter().any(|r| r == role);
+        self.certificates().all(|c| !is(c, "writer") || is(c, "keeper"))
+    }
+
     /// Whether this signer's snapshots, packs and tables count in `domain`.
     pub(crate) fn may_write(&self, signer: SignerId, domain: DomainId) -> bool {
         let own = self.enrolled.get(&signer).is_some_and(|(_, c)| c.domain.is_none_or(|own| own == domain));

@@ -97,7 +97,7 @@ pub(crate) struct State {
     pub(crate) tips: BTreeSet<HeadId>,
     /// All heads that are present.
     pub(crate) heads: BTreeSet<HeadId>,
-    /// Heads that a checkpoint stands for.
+    /// Heads that a checkpoint stands for: where they are still there (on a copy, say) they say nothing any more.
     pub(crate) covered: BTreeSet<HeadId>,
     pub(crate) records: BTreeMap<SnapshotId, Record>,
     pub(crate) removed: BTreeSet<SnapshotId>,
@@ -189,7 +189,7 @@ impl State {
 
     fn absorb(&mut self, trust: &Trust, heads: &BTreeMap<HeadId, (Head, bool)>) {
         let heights = heights(heads);
-        for (id, (head, _)) in heads {
+        for (id, (head, keeper)) in heads.iter().filter(|(id, _)| !self.covered.contains(id)) {
             let height = heights.get(id).copied().unwrap_or_default();
             self.height = self.height.max(height);
             self.removed.extend(&head.removes);
@@ -205,7 +205,8 @@ impl State {
                         continue;
                     }
                 };
-                let order = head.order.get(&record.id).copied().unwrap_or(height);
+                let told = head.order.get(&record.id).filter(|_| *keeper && !head.covers.is_empty());
+                let order = told.copied().unwrap_or(height);
                 let known = self.order.entry(record.id).or_insert(order);
                 *known = order.min(*known);
                 self.records.insert(record.id, record);
@@ -228,7 +229,8 @@ impl State {
         }
     }
 
-    /// The live snapshots of the domains that `keyring` can see, in the order of commits.
+    /// The live snapshots of the domains that `keyring` can see, in the order of commits. Records that cannot be opened are
+    /// left out; [`State::unreadable`] names them.
     pub(crate) fn snapshots(&self, trust: &Trust, keyring: &Keyring) -> Result<Vec<Snapshot>> {
         let domains = keyring.domains();
         let mut snapshots = BTreeMap::new();
@@ -237,7 +239,7 @@ impl State {
                 continue;
             }
             let Some(keys) = keyring.domain(record.domain) else { continue };
-            let public = record.open_public(trust.repository, &keys.keep_key)?;
+            let Ok(public) = record.open_public(trust.repository, &keys.keep_key) else { continue };
             let order = self.order.get(&record.id).copied().unwrap_or_default();
             let tags = public.tags.clone();
             let (id, domain, signer, record) = (record.id, record.domain, record.signer, record.clone());
@@ -247,7 +249,8 @@ impl State {
         let mut notes: Vec<(Note, HeadId, SnapshotId)> = Vec::new();
         for (head, edit) in &self.edits {
             if let Some(keys) = keyring.domain(edit.domain).filter(|_| snapshots.contains_key(&edit.id)) {
-                notes.push((open_note(trust, edit, &keys.keep_key)?, *head, edit.id));
+                // A note that cannot be opened says nothing: tags and holds as they were before it.
+                notes.extend(open_note(trust, edit, &keys.keep_key).ok().map(|note| (note, *head, edit.id)));
             }
         }
         notes.sort_by(|a, b| (&a.0.at, a.1).cmp(&(&b.0.at, b.1)));
@@ -268,13 +271,25 @@ impl State {
         Ok(snapshots)
     }
 
+    /// Records of domains that `keyring` can see and whose public part cannot be opened: one hostile or broken writer must
+    /// not hide the others' history.
+    pub(crate) fn unreadable(&self, trust: &Trust, keyring: &Keyring) -> Vec<(SnapshotId, RepoError)> {
+        let domains = keyring.domains();
+        let mine = |record: &&Record| domains.as_ref().is_none_or(|own| own.contains(&record.domain));
+        let opened = self.records.values().filter(mine).filter_map(|record| {
+            let keys = keyring.domain(record.domain)?;
+            Some((record.id, record.open_public(trust.repository, &keys.keep_key).err()?))
+        });
+        opened.collect()
+    }
+
     /// A head that follows this state's tips and says nothing yet.
     pub(crate) fn next(&self, world: &World) -> Head {
         Head {
             v: 1,
             parents: self.tips.iter().copied().collect(),
             time: crate::time::text(world.clock.now()),
-            height: self.height + 1,
+            height: self.height.saturating_add(1),
             ..Head::default()
         }
     }
@@ -309,8 +324,15 @@ fn decode(trust: &Trust, key: &Key, object: &[u8]) -> Result<(Head, bool)> {
     Ok((head, keeper))
 }
 
+/// No repository has more heads on a path; keeps sums of heights from overflowing.
+const HEIGHT_MAX: u64 = 1 << 53;
+
 /// How many heads lie on the longest path to each. A head whose parents are gone counts from what it says of itself.
 fn heights(heads: &BTreeMap<HeadId, (Head, bool)>) -> BTreeMap<HeadId, u64> {
+    // What a keeper says of itself counts, because the heads below it may be gone; what a writer says does not.
+    let told = |head: &Head| head.height.min(HEIGHT_MAX);
+    let checkpoints = heads.values().filter(|(head, keeper)| *keeper && !head.covers.is_empty());
+    let folded = checkpoints.map(|(head, _)| told(head)).max().unwrap_or(0);
     let mut heights: BTreeMap<HeadId, u64> = BTreeMap::new();
     let mut stack: Vec<HeadId> = heads.keys().copied().collect();
     while let Some(id) = stack.last().copied() {
@@ -318,14 +340,15 @@ fn heights(heads: &BTreeMap<HeadId, (Head, bool)>) -> BTreeMap<HeadId, u64> {
             stack.pop();
             continue;
         };
-        // A parent that is missing is covered by a checkpoint. Names are hashes of content, so there are no cycles.
+        // Names are hashes of content, so there are no cycles.
         let waiting: Vec<HeadId> =
             head.parents.iter().filter(|p| heads.contains_key(p) && !heights.contains_key(p)).copied().collect();
         if waiting.is_empty() {
             let above = head.parents.iter().filter_map(|p| heights.get(p)).max().copied().unwrap_or(0);
             let orphan = head.parents.iter().any(|p| !heads.contains_key(p));
-            let claimed = if *keeper || orphan { head.height } else { 0 };
-            heights.insert(id, claimed.max(above + 1));
+            let below = if orphan && head.covers.is_empty() { above.max(folded) } else { above };
+            let own = if *keeper { told(head) } else { 0 };
+            heights.insert(id, own.max(below.saturating_add(1)));
             stack.pop();
         } else {
             stack.extend(waiting);

@@ -8,8 +8,10 @@ use crate::crypt::{Purpose, Secret, Signing, open_small, seal_small};
 use crate::envelope::{self, Seal, Trust};
 use crate::error::{RepoError, Result};
 use crate::id::{DomainId, HeadId, IntentId, PackId, RunId, SignerId};
+use crate::repository::Repository;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
 use std::time::Duration;
 use store::{Key, Shelf, Store, World};
 
@@ -137,6 +139,61 @@ impl Intent {
     }
 }
 
+/// An announcement that ends when it is dropped.
+pub(crate) struct Announcement {
+    store: Store,
+    world: World,
+    trust: Trust,
+    signing: Signing,
+    intent: Mutex<Intent>,
+    id: IntentId,
+}
+
+impl Repository {
+    /// Announces work on the whole repository; `None` with a key that cannot sign or sees one domain only.
+    pub(crate) fn announce(&self, kind: Work, process: &Process) -> Result<Option<Announcement>> {
+        let nowhere = DomainId::default();
+        let Some((signing, keep_key)) = self.keyring.signing().zip(self.keep_key(nowhere)) else { return Ok(None) };
+        let announcer = Announcer { store: &self.store, world: &self.world, trust: &self.trust, signing: &signing };
+        let intent = announcer.announce(kind, nowhere, &keep_key, &BTreeSet::new(), process)?;
+        let id = intent.id();
+        let (store, world, trust) = (self.store.clone(), self.world.clone(), self.trust.clone());
+        Ok(Some(Announcement { store, world, trust, signing, intent: Mutex::new(intent), id }))
+    }
+}
+
+impl Announcement {
+    pub(crate) fn id(&self) -> IntentId {
+        self.id
+    }
+
+    fn announcer(&self) -> Announcer<'_> {
+        Announcer { store: &self.store, world: &self.world, trust: &self.trust, signing: &self.signing }
+    }
+
+    /// Shows that the work goes on, when it is time to.
+    ///
+    /// # Errors
+    /// `Fenced` when somebody gave it up.
+    pub(crate) fn refresh(&self) -> Result<()> {
+        self.announcer().refresh(&mut self.intent.lock().expect("no holder panics"))
+    }
+
+    /// # Errors
+    /// `Fenced` when somebody gave it up.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.announcer().check(&self.intent.lock().expect("no holder panics"))
+    }
+}
+
+impl Drop for Announcement {
+    fn drop(&mut self) {
+        // Best effort: an announcement without an end only delays the next prune.
+        let intent = self.intent.lock().expect("no holder panics");
+        self.announcer().end(&intent, "nothing", None).ok();
+    }
+}
+
 /// What the intents shelf says about one announcement.
 #[derive(Clone, Debug)]
 pub(crate) struct Announced {
@@ -206,6 +263,9 @@ pub(crate) struct Condemned {
     /// Packs about to be swept. A writer does not use what is in them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) packs: Vec<PackId>,
+    /// Packs that a keeper made of what is needed of those.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) copies: Vec<PackId>,
     /// Runs whose keys go when nothing needs them any more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) runs: Vec<RunId>,

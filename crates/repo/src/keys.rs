@@ -1,6 +1,6 @@
 //! Who may do what: the four roles, the bundles that carry their keys, and the keys of a deduplication domain.
 //!
-//! Authority is a type: [`Sealing`] can seal and cannot open, [`Opening`] needs the recovery identity.
+//! Authority is a type: a [`Keyring`] gives a writer what seals, and what opens only to who holds the recovery identity.
 
 use crate::crypt::{self, Purpose, Secret, Signing, derive};
 use crate::error::{RepoError, Result};

@@ -52,7 +52,7 @@ pub use index::Place;
 pub use intent::{Process, Work};
 pub use keys::{Bundle, Credential, Keyring, Role};
 pub use list::List;
-pub use prune::{Act, Grace, MaxUnused, PrunePlan, PruneReport, PruneStep};
+pub use prune::{Act, Grace, Life, MaxUnused, PrunePlan, PruneReport, PruneStep};
 pub use read::{Reading, Sink, SnapshotReader, Want};
 pub use repair::MendReport;
 pub use replicate::{CopyReport, CopyStep, replicate};

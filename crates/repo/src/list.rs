@@ -171,6 +171,10 @@ fn decode(bytes: &[u8], level: Option<u8>) -> Result<(u8, ListNode)> {
             _ => children.push((id, cursor.u64()?)),
         }
     }
+    // A node without ids would let few chunks pretend to be a list without end.
+    if leaf.is_empty() && children.is_empty() {
+        return Err(cursor.bad("has an empty node"));
+    }
     Ok((found, if found == 0 { ListNode::Leaf(leaf) } else { ListNode::Children(children) }))
 }
 
@@ -194,14 +198,19 @@ impl List {
         visit: &mut dyn FnMut(ChunkId) -> Result<()>,
     ) -> Result<()> {
         let Some(root) = self.root else { return Ok(()) };
-        // A stack, not recursion: depth is bounded by the levels, which strictly fall.
+        // A stack, not recursion: depth is bounded by the levels, which strictly fall, and the visits by the ids.
+        let mut left = self.count;
         let mut stack = vec![(root, None)];
         while let Some((id, level)) = stack.pop() {
             if !enter(&id) {
                 continue;
             }
             match decode(&fetch(&id)?, level)? {
-                (_, ListNode::Leaf(ids)) => ids.into_iter().try_for_each(&mut *visit)?,
+                (_, ListNode::Leaf(ids)) => {
+                    let longer = || RepoError::damaged("a list of chunks", "is longer than it says");
+                    left = left.checked_sub(ids.len() as u64).ok_or_else(longer)?;
+                    ids.into_iter().try_for_each(&mut *visit)?;
+                }
                 (level, ListNode::Children(children)) => {
                     stack.extend(children.into_iter().rev().map(|(child, _)| (child, Some(level - 1))));
                 }

@@ -111,6 +111,7 @@ pub(crate) struct PackBuilder {
     header: Header,
     body: Vec<u8>,
     records: Vec<Packed>,
+    trailer_bytes: usize,
 }
 
 /// A finished pack.
@@ -128,12 +129,12 @@ impl PackBuilder {
         let header = Header { magic: *b"BSPK", kind: kind as u8, repository, domain, signer, salt };
         let mut body = Vec::with_capacity(capacity);
         body.extend_from_slice(&header.encode());
-        PackBuilder { header, body, records: Vec::new() }
+        PackBuilder { header, body, records: Vec::new(), trailer_bytes: 0 }
     }
 
-    /// How many bytes it holds so far.
+    /// How many bytes it will have, with its trailer: many tiny chunks make a large one.
     pub(crate) fn bytes(&self) -> usize {
-        self.body.len()
+        self.body.len() + self.trailer_bytes
     }
 
     pub(crate) fn add(&mut self, sealed: &Sealed) {
@@ -150,6 +151,7 @@ impl PackBuilder {
             members: members.to_vec(),
         });
         self.body.extend_from_slice(bytes);
+        self.trailer_bytes += 24 + 36 * members.len();
     }
 
     /// The pack, signed.
@@ -259,6 +261,19 @@ pub(crate) struct Contents {
 
 pub(crate) fn pack_key(id: &PackId) -> Key {
     Key::new(Shelf::Packs, id.to_string()).expect("a hash is a good name")
+}
+
+/// As [`read_whole`]; `None` when the pack belongs to a domain that the key at hand cannot see.
+pub(crate) fn read_visible(
+    trust: &Trust,
+    keep_key: impl Fn(DomainId) -> Option<Secret>,
+    bytes: &[u8],
+) -> Result<Option<Contents>> {
+    let header = Header::decode("a pack", b"BSPK", trust, bytes)?;
+    if keep_key(header.domain).is_none() {
+        return Ok(None);
+    }
+    read_whole(trust, keep_key, bytes).map(Some)
 }
 
 /// What the whole pack `bytes` holds, with its signature checked.

@@ -203,8 +203,8 @@ impl Pipeline {
                 Ok(())
             }
             How::Threads { groups, next, failed, .. } => {
-                if let Some(error) = failed.lock().expect("no holder panics").take() {
-                    return Err(error);
+                if failed.lock().expect("no holder panics").is_some() {
+                    return Err(take(failed));
                 }
                 let number = *next;
                 *next += 1;
@@ -247,7 +247,9 @@ impl Pipeline {
     }
 }
 
+/// The error that stopped the stages. Another takes its place, so that nobody who goes on can believe that all was stored.
 fn take(failed: &Failed) -> RepoError {
-    let error = failed.lock().expect("no holder panics").take();
+    let after = RepoError::damaged("this run", "lost data to an earlier error");
+    let error = failed.lock().expect("no holder panics").replace(after);
     error.unwrap_or_else(|| RepoError::damaged("the pipeline", "ended early: this is a bug"))
 }

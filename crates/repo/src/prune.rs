@@ -7,8 +7,8 @@ use crate::crypt::Signing;
 use crate::error::{RepoError, Result};
 use crate::head::{self, Snapshot, State};
 use crate::id::{DomainId, IntentId, PackId, RunId, SnapshotId};
-use crate::index::{HeaderParts, Index, PackRef, TABLE_ENTRIES_MAX, TableBuilder};
-use crate::intent::{self, Announced, Announcer, Condemned, Process, Work};
+use crate::index::{HeaderParts, Hit, Index, PackRef, TABLE_ENTRIES_MAX, TableBuilder};
+use crate::intent::{self, Announced, Announcement, Condemned, Process, Work};
 use crate::pack::{PackBuilder, PackHeader, pack_key, read_whole};
 use crate::pipeline::{StoredPack, store_pack};
 use crate::read::Chunks;
@@ -57,6 +57,17 @@ pub enum Grace {
     For(Duration),
 }
 
+/// What is known about a process that announced something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// It runs.
+    Alive,
+    /// It is gone.
+    Dead,
+    /// It cannot be seen from here.
+    Unknown,
+}
+
 /// What a prune should do.
 pub struct PrunePlan<'a> {
     /// Do it or say it.
@@ -65,8 +76,8 @@ pub struct PrunePlan<'a> {
     pub max_unused: MaxUnused,
     /// How long to wait.
     pub grace: Grace,
-    /// Whether a process is known to be gone. `false` when in doubt.
-    pub is_dead: &'a (dyn Fn(&Process) -> bool + Sync),
+    /// What is known about a process.
+    pub life: &'a (dyn Fn(&Process) -> Life + Sync),
     /// Who does it.
     pub process: Process,
     /// For a preview: these snapshots count as forgotten.
@@ -123,6 +134,19 @@ struct PackUse {
     dead_bytes: u64,
 }
 
+/// What one prune condemns.
+struct Doomed {
+    packs: Vec<PackId>,
+    copies: Vec<PackId>,
+    runs: Vec<RunId>,
+}
+
+/// What condemned lists say: which packs go, and which were made of what is needed of them.
+struct Going {
+    condemned: HashSet<PackId>,
+    copies: HashSet<PackId>,
+}
+
 /// What is needed: per pack, and per table one bit for each record.
 struct Marks {
     uses: HashMap<PackId, PackUse>,
@@ -163,7 +187,10 @@ struct Keeper<'r, 'p> {
     on: &'p (dyn Fn(PruneStep) + Sync),
     signing: Signing,
     reaper: Reaper,
-    own: Option<IntentId>,
+    /// While it stands, no other prune takes what this one writes for garbage.
+    own: Option<Announcement>,
+    /// Given up by this prune for being silent: they still delay it.
+    silent: BTreeSet<IntentId>,
     report: PruneReport,
 }
 
@@ -176,21 +203,14 @@ impl Repository {
     pub fn prune(&self, plan: &PrunePlan<'_>, on: &(dyn Fn(PruneStep) + Sync)) -> Result<PruneReport> {
         let signing = self.keyring.keeping()?;
         let reaper = Reaper::of(&self.store);
-        let mut keeper =
-            Keeper { repository: self, plan, on, signing, reaper, own: None, report: PruneReport::default() };
-        if plan.act == Act::Preview {
-            return keeper.run();
-        }
-        // Another prune must know that what we write is not garbage.
-        let signing = self.keyring.keeping()?;
-        let announcer = Announcer { store: &self.store, world: &self.world, trust: &self.trust, signing: &signing };
-        let nowhere = DomainId::default();
-        let keep_key = self.keep_key(nowhere).ok_or(RepoError::Fenced)?;
-        let intent = announcer.announce(Work::Keep, nowhere, &keep_key, &BTreeSet::new(), &plan.process)?;
-        keeper.own = Some(intent.id());
-        let result = keeper.run();
-        announcer.end(&intent, if result.is_ok() { "nothing" } else { "failed" }, None)?;
-        result
+        let own = match plan.act {
+            Act::Preview => None,
+            Act::Do => Some(self.announce(Work::Keep, &plan.process)?.ok_or(RepoError::Fenced)?),
+        };
+        let silent = BTreeSet::new();
+        let keeper =
+            Keeper { repository: self, plan, on, signing, reaper, own, silent, report: PruneReport::default() };
+        keeper.run()
     }
 }
 
@@ -201,7 +221,11 @@ impl Keeper<'_, '_> {
         let at_work = self.at_work(&lists)?;
         let ripe = self.ripe(&lists, &at_work)?;
         let state = State::load(store, trust)?.whole()?;
-        let all_condemned: HashSet<PackId> = lists.iter().flat_map(|(_, list)| list.packs.iter().copied()).collect();
+        let going = Going {
+            condemned: lists.iter().flat_map(|(_, list)| list.packs.iter().copied()).collect(),
+            copies: lists.iter().flat_map(|(_, list)| list.copies.iter().copied()).collect(),
+        };
+        let all_condemned = &going.condemned;
         let mut snapshots = state.snapshots(trust, &self.repository.keyring)?;
         if snapshots.len() != state.records.len() {
             return Err(RepoError::NotAuthorised {
@@ -217,7 +241,7 @@ impl Keeper<'_, '_> {
         if let Some((key, e)) = index.damaged.first() {
             return Err(RepoError::damaged(key.path(), format!("cannot be used ({e})")));
         }
-        let mut marks = self.mark(&chunks, &all_condemned, &snapshots)?;
+        let mut marks = self.mark(&chunks, &going, &snapshots)?;
         let listed: HashMap<PackId, u64> = store
             .list(Shelf::Packs)?
             .into_iter()
@@ -238,7 +262,7 @@ impl Keeper<'_, '_> {
             .filter(|id| stays(id) && !all_condemned.contains(id) && uses.get(id).is_none_or(|u| u.live_records == 0))
             .copied()
             .collect();
-        let repack = self.choose_repack(uses, &all_condemned);
+        let repack = self.choose_repack(uses, all_condemned);
         let kept = |u: &&PackUse| u.live_records > 0 && !repack.contains(&u.pack.id);
         self.report.packs_kept = uses.values().filter(kept).count() as u64;
         self.report.bytes_unused = uses.values().filter(kept).map(|u| u.dead_bytes).sum();
@@ -258,11 +282,12 @@ impl Keeper<'_, '_> {
             return Ok(self.report);
         }
         self.report.bytes_condemned = still_condemned;
-        self.repack(&index, &marks, &repack)?;
+        let copies = self.repack(&index, &marks, &repack)?;
         let runs = self.dead_runs(&snapshots, &lists)?;
         let doomed: Vec<PackId> = dead.iter().chain(&repack).copied().collect();
         if !doomed.is_empty() || !runs.is_empty() {
-            self.condemn_and_sweep(&state, doomed, runs, &listed)?;
+            let doomed = Doomed { packs: doomed, copies, runs };
+            self.condemn_and_sweep(&state, doomed, &listed)?;
         }
         self.merge_tables(&at_work)?;
         self.clean(&at_work)?;
@@ -271,10 +296,18 @@ impl Keeper<'_, '_> {
 
     fn step(&self, phase: &'static str, done: u64, total: u64) -> Result<()> {
         (self.on)(PruneStep { phase, done, total });
+        if let Some(own) = &self.own {
+            own.refresh()?;
+        }
         match self.repository.world.stop.requested() {
             true => Err(RepoError::Stopped),
             false => Ok(()),
         }
+    }
+
+    /// That no other prune gave this one up: what it wrote and found could be swept or stale.
+    fn check_own(&self) -> Result<()> {
+        self.own.as_ref().map_or(Ok(()), Announcement::check)
     }
 
     // ---- who is at work ------------------------------------------------------------------------------------------
@@ -283,22 +316,25 @@ impl Keeper<'_, '_> {
         let repository = self.repository;
         let (announced, _) = intent::announced(&repository.store, &repository.trust, &|d| repository.keep_key(d))?;
         let now = repository.world.clock.now();
-        let mut at_work = AtWork { open: BTreeMap::new(), ended: Vec::new(), silent: BTreeSet::new() };
+        let mut at_work = AtWork { open: BTreeMap::new(), ended: Vec::new(), silent: self.silent.clone() };
         for (id, intent) in announced {
-            if Some(id) == self.own {
+            if self.own.as_ref().is_some_and(|own| own.id() == id) {
                 continue;
             }
-            let dead = intent.process.as_ref().is_some_and(|process| (self.plan.is_dead)(process));
-            let silent = lists.iter().any(|(_, list)| {
-                let since = crate::time::parse(&list.time).map_or(Duration::ZERO, |then| now.since(then));
-                list.intents.get(&id) == Some(&intent.seq) && since >= SILENCE
-            });
+            let life = intent.process.as_ref().map_or(Life::Unknown, |process| (self.plan.life)(process));
+            let dead = life == Life::Dead;
+            let silent = life == Life::Unknown
+                && lists.iter().any(|(_, list)| {
+                    let since = crate::time::parse(&list.time).map_or(Duration::ZERO, |then| now.since(then));
+                    list.intents.get(&id) == Some(&intent.seq) && since >= SILENCE
+                });
             if intent.ended {
                 at_work.ended.extend(intent.keys);
             } else if (dead || silent) && self.plan.act == Act::Do {
                 // Giving somebody up is deleting what they announced: they look for it before and after they commit.
                 intent.keys.iter().try_for_each(|key| self.reaper.delete(key).map(drop))?;
                 if !dead {
+                    self.silent.insert(id);
                     at_work.silent.insert(id);
                 }
             } else if !dead {
@@ -376,29 +412,35 @@ impl Keeper<'_, '_> {
     // ---- what is needed ------------------------------------------------------------------------------------------
 
     /// Walks every snapshot's lists, shared nodes once, and adds up what of each pack is needed.
-    fn mark(&self, chunks: &Chunks, condemned: &HashSet<PackId>, snapshots: &[Snapshot]) -> Result<Marks> {
+    fn mark(&self, chunks: &Chunks, going: &Going, snapshots: &[Snapshot]) -> Result<Marks> {
         let index = chunks.index();
         let mut live: Vec<Vec<u64>> = Vec::new();
         for table in 0..index.table_count() {
             live.push(vec![0; index.records_of(table)?.len().div_ceil(64)]);
         }
-        // Prefer places that are not about to go; but what is only in a condemned pack is rescued by being marked there.
+        // Where somebody may write who is no keeper, a second place of a chunk may be a forgery: then every place counts,
+        // but for the originals of what a keeper itself put together anew.
+        let one_is_enough = self.repository.trust.writers_are_keepers();
         let mut mark = |id: &crate::id::ChunkId| -> Result<()> {
             let hits = index.find_all(id)?;
-            let mut best = None;
-            for hit in &hits {
-                let fine = condemned.is_empty() || hits.len() == 1 || !condemned.contains(&index.place_of(hit)?.pack);
-                if fine {
-                    best = Some(hit);
-                    break;
-                }
+            let mut chosen: Vec<&Hit> = hits.iter().collect();
+            if hits.len() > 1 {
+                let packs: Vec<PackId> = hits.iter().map(|hit| Ok(index.place_of(hit)?.pack)).collect::<Result<_>>()?;
+                let first = |wanted: &dyn Fn(&PackId) -> bool| packs.iter().position(wanted);
+                let copy = first(&|pack| going.copies.contains(pack) && !going.condemned.contains(pack));
+                // What is only in condemned packs is rescued by being marked there.
+                let any = copy.or(first(&|pack| !going.condemned.contains(pack)).or(Some(0)).filter(|_| one_is_enough));
+                chosen = any.map_or(chosen, |n| vec![&hits[n]]);
             }
-            let hit = best.or(hits.first());
-            let hit = hit.ok_or_else(|| match index.has_vanished() {
-                true => RepoError::Busy("another prune changed the repository meanwhile: run it again".into()),
-                false => RepoError::MissingChunk(*id),
-            })?;
-            live[hit.table][hit.record as usize / 64] |= 1 << (hit.record % 64);
+            if chosen.is_empty() {
+                return Err(match index.has_vanished() {
+                    true => RepoError::Busy("another prune changed the repository meanwhile: run it again".into()),
+                    false => RepoError::MissingChunk(*id),
+                });
+            }
+            for hit in chosen {
+                live[hit.table][hit.record as usize / 64] |= 1 << (hit.record % 64);
+            }
             Ok(())
         };
         let mut seen = HashSet::new();
@@ -484,10 +526,11 @@ impl Keeper<'_, '_> {
     // ---- repack --------------------------------------------------------------------------------------------------
 
     /// Copies what is needed of these packs into new ones, unopened. Durable, with its tables, when it returns.
-    fn repack(&mut self, index: &Index, marks: &Marks, packs: &[PackId]) -> Result<()> {
+    fn repack(&mut self, index: &Index, marks: &Marks, packs: &[PackId]) -> Result<Vec<PackId>> {
         let repository = self.repository;
         let uses = &marks.uses;
         let live = marks.live_offsets(index, &packs.iter().copied().collect())?;
+        let mut copies = Vec::new();
         let mut builders: BTreeMap<(DomainId, u8), PackBuilder> = BTreeMap::new();
         let mut tables: BTreeMap<DomainId, TableBuilder> = BTreeMap::new();
         for (n, id) in packs.iter().enumerate() {
@@ -511,6 +554,7 @@ impl Keeper<'_, '_> {
                     && let Some(builder) = builders.remove(&at)
                 {
                     let stored = self.close_pack(used.domain, builder)?;
+                    copies.push(stored.pack.id);
                     tables.entry(used.domain).or_default().add_pack(stored.pack, &stored.records);
                 }
             }
@@ -518,12 +562,13 @@ impl Keeper<'_, '_> {
         }
         for ((domain, _), builder) in builders {
             let stored = self.close_pack(domain, builder)?;
+            copies.push(stored.pack.id);
             tables.entry(domain).or_default().add_pack(stored.pack, &stored.records);
         }
         for (domain, table) in tables {
             self.write_table(domain, table)?;
         }
-        Ok(())
+        Ok(copies)
     }
 
     fn close_pack(&self, domain: DomainId, builder: PackBuilder) -> Result<StoredPack> {
@@ -575,6 +620,7 @@ impl Keeper<'_, '_> {
 
     /// Deletes packs that nothing needs and whose time has come. Tables first: nobody may find what is about to go.
     fn sweep(&mut self, index: &Index, doomed: &[PackId], runs: &[RunId], listed: &HashMap<PackId, u64>) -> Result<()> {
+        self.check_own()?;
         let gone: HashSet<PackId> = doomed.iter().copied().collect();
         let mut tables: BTreeMap<DomainId, TableBuilder> = BTreeMap::new();
         let mut old = Vec::new();
@@ -639,23 +685,20 @@ impl Keeper<'_, '_> {
     }
 
     /// Condemns, looks who is at work, and sweeps at once when nobody is and nothing asks for patience.
-    fn condemn_and_sweep(
-        &mut self,
-        state: &State,
-        packs: Vec<PackId>,
-        runs: Vec<RunId>,
-        listed: &HashMap<PackId, u64>,
-    ) -> Result<()> {
+    fn condemn_and_sweep(&mut self, state: &State, doomed: Doomed, listed: &HashMap<PackId, u64>) -> Result<()> {
+        let Doomed { packs, copies, runs } = doomed;
         let Repository { store, trust, world, .. } = self.repository;
         let tips = state.tips.iter().copied().collect();
         let time = crate::time::text(world.clock.now());
-        let list = Condemned { v: 1, time, packs: packs.clone(), runs: runs.clone(), tips, ..Condemned::default() };
+        self.check_own()?;
+        let list =
+            Condemned { v: 1, time, packs: packs.clone(), copies, runs: runs.clone(), tips, ..Condemned::default() };
         let key = intent::condemn(store, trust, &self.signing, &list)?;
         self.report.packs_condemned = packs.len() as u64;
         let bytes: u64 = packs.iter().filter_map(|id| listed.get(id)).sum();
         // Whoever announced itself before it could see the list is in this listing.
         let at_work = self.at_work(&[])?;
-        if !at_work.open.is_empty() {
+        if !at_work.open.is_empty() || !at_work.silent.is_empty() {
             let names = self.names(&at_work);
             self.write_waiting_list(vec![key.name().to_owned()], &at_work)?;
             self.report.bytes_condemned += bytes;

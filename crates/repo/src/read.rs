@@ -8,7 +8,7 @@ use crate::error::{RepoError, Result};
 use crate::head::Snapshot;
 use crate::id::{ChunkId, DomainId, IntentId, PackId};
 use crate::index::{Index, Place};
-use crate::intent::{Announcer, Intent, Process, Work};
+use crate::intent::{Announcement, Process, Work};
 use crate::keys::IdKeys;
 use crate::list::List;
 use crate::pack::{self, pack_key};
@@ -385,6 +385,7 @@ fn spans<'o>(wants: &[Want], order: &'o [usize]) -> Vec<&'o [usize]> {
 /// A snapshot opened for reading.
 pub struct SnapshotReader {
     snapshot: Snapshot,
+    announcement: Option<Arc<Announcement>>,
     sealed: Sealed,
     chunks: Arc<Chunks>,
     content_key: Secret,
@@ -395,7 +396,7 @@ pub struct SnapshotReader {
 pub struct Reading<'r> {
     repository: &'r Repository,
     chunks: Arc<Chunks>,
-    intent: Option<Intent>,
+    announcement: Option<Arc<Announcement>>,
 }
 
 impl Repository {
@@ -411,25 +412,9 @@ impl Repository {
 
     /// As [`Repository::reading`], for keepers: ids and lists only.
     pub(crate) fn reading_ids(&self, process: &Process) -> Result<Reading<'_>> {
-        let intent = self.keyring.signing().and_then(|signing| {
-            let announcer = Announcer { store: &self.store, world: &self.world, trust: &self.trust, signing: &signing };
-            let nowhere = DomainId::default();
-            let keep_key = self.keep_key(nowhere)?;
-            // A store that cannot be written cannot be pruned through this mount either: best effort.
-            announcer.announce(Work::Read, nowhere, &keep_key, &Default::default(), process).ok()
-        });
-        Ok(Reading { repository: self, chunks: Arc::new(Chunks::new(self)?), intent })
-    }
-}
-
-impl Drop for Reading<'_> {
-    fn drop(&mut self) {
-        let Repository { store, world, trust, keyring, .. } = self.repository;
-        if let Some((intent, signing)) = self.intent.take().zip(keyring.signing()) {
-            let announcer = Announcer { store, world, trust, signing: &signing };
-            // Best effort: an intent without an end only delays the next prune.
-            announcer.end(&intent, "nothing", None).ok();
-        }
+        // A store that cannot be written cannot be pruned through this mount either: best effort.
+        let announcement = self.announce(Work::Read, process).ok().flatten().map(Arc::new);
+        Ok(Reading { repository: self, chunks: Arc::new(Chunks::new(self)?), announcement })
     }
 }
 
@@ -440,7 +425,7 @@ impl Reading<'_> {
 
     /// What this reader announced itself as.
     pub(crate) fn intent(&self) -> Option<IntentId> {
-        self.intent.as_ref().map(Intent::id)
+        self.announcement.as_ref().map(|announcement| announcement.id())
     }
 
     /// Opens a snapshot.
@@ -460,6 +445,7 @@ impl Reading<'_> {
         let ids = (self.chunks.ids)(snapshot.domain).ok_or_else(held)?;
         Ok(SnapshotReader {
             snapshot: snapshot.clone(),
+            announcement: self.announcement.clone(),
             sealed,
             chunks: Arc::clone(&self.chunks),
             content_key: ids.content,
@@ -469,6 +455,14 @@ impl Reading<'_> {
 }
 
 impl SnapshotReader {
+    /// Shows prunes that the reading goes on. One that gave it up can take away only what was forgotten, and what is read
+    /// is verified anyway: best effort.
+    fn refresh(&self) {
+        if let Some(announcement) = &self.announcement {
+            announcement.refresh().ok();
+        }
+    }
+
     /// The snapshot.
     pub fn snapshot(&self) -> &Snapshot {
         &self.snapshot
@@ -506,6 +500,7 @@ impl SnapshotReader {
     /// # Errors
     /// When the list cannot be read or is shorter.
     pub fn ids(&self, first: u64, count: u64) -> Result<Vec<ChunkId>> {
+        self.refresh();
         self.sealed.content.ids(&|id| self.chunks.chunk(id), first, count)
     }
 
@@ -529,7 +524,11 @@ impl SnapshotReader {
     /// # Errors
     /// Whatever `sink` returned; `Stopped`.
     pub fn fetch(&self, wants: &[Want], sink: Sink<'_>) -> Result<Vec<(usize, RepoError)>> {
-        self.chunks.fetch(&self.world, wants, sink)
+        self.refresh();
+        self.chunks.fetch(&self.world, wants, &|want, data| {
+            self.refresh();
+            sink(want, data)
+        })
     }
 
     /// The name that these bytes would have as content of this snapshot.

@@ -2,11 +2,13 @@
 //!
 //! It deletes only what is damaged and was replaced, or is worthless; never something sound (borg#3444).
 
-use crate::error::Result;
-use crate::id::PackId;
+use crate::error::{RepoError, Result};
+use crate::id::{HeadId, PackId, RunId};
 use crate::index::{HeaderParts, Index, PackRef, TABLE_ENTRIES_MAX, TableBuilder};
+use crate::intent;
 use crate::pack::{PackKind, read_whole};
 use crate::repository::Repository;
+use crate::runs::run_of;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashSet};
 use store::{Key, Kind, Reaper, Shelf, Store};
@@ -35,6 +37,13 @@ impl Repository {
         let reaper = Reaper::of(&self.store);
         let mut report = MendReport::default();
         if let Some(copy) = copy {
+            let theirs = Repository::identity_of(copy, &mut Vec::new())?;
+            if theirs != self.config.repository {
+                return Err(RepoError::AlreadyExists(format!(
+                    "{}, but another one: it is no copy of this one",
+                    copy.address()
+                )));
+            }
             self.mend_from(copy, &reaper, &mut report)?;
         }
         report.mended.extend(self.mend_keys()?);
@@ -59,6 +68,8 @@ impl Repository {
     }
 
     fn mend_from(&self, copy: &Store, reaper: &Reaper, report: &mut MendReport) -> Result<()> {
+        let state = self.state()?;
+        let runs: HashSet<RunId> = state.records.values().map(|record| record.run).chain(self.named_runs()?).collect();
         for shelf in [Shelf::Keys, Shelf::Runs, Shelf::Packs, Shelf::Index, Shelf::Ledger, Shelf::Events, Shelf::Heads]
         {
             let theirs: BTreeMap<Key, u64> =
@@ -68,8 +79,14 @@ impl Repository {
             for key in theirs.keys() {
                 let bad = match ours.contains(key) {
                     true => self.store.get_checked(key).is_err_and(|e| e.kind == Kind::Corrupt),
-                    // What was pruned here stays pruned: only packs that our own tables name are fetched.
-                    false => shelf != Shelf::Packs || PackId::parse(key.name()).is_some_and(|id| named.contains(&id)),
+                    // What was removed here stays removed: only what is named here and missing is fetched.
+                    false => match shelf {
+                        Shelf::Packs => PackId::parse(key.name()).is_some_and(|id| named.contains(&id)),
+                        Shelf::Runs => run_of(key).is_some_and(|run| runs.contains(&run)),
+                        Shelf::Keys => !key.name().starts_with("owner-"),
+                        Shelf::Heads => HeadId::parse(key.name()).is_some_and(|id| !state.covered.contains(&id)),
+                        _ => true,
+                    },
                 };
                 if !bad {
                     continue;
@@ -85,6 +102,11 @@ impl Repository {
             }
         }
         Ok(())
+    }
+
+    fn named_runs(&self) -> Result<HashSet<RunId>> {
+        let index = Index::open(&self.store, &self.trust, &|d| self.keep_key(d))?;
+        Ok((0..index.table_count()).flat_map(|table| index.table_origins(table)).map(|origin| origin.run).collect())
     }
 
     fn named_packs(&self) -> Result<HashSet<PackId>> {
@@ -105,11 +127,14 @@ impl Repository {
         let mut damaged = HashSet::new();
         let mut loose = Vec::new();
         let named = self.named_packs()?;
+        let lists = intent::condemned(&self.store, &self.trust)?;
+        let condemned: HashSet<PackId> = lists.into_iter().flat_map(|(_, list)| list.packs).collect();
         for object in self.store.list(Shelf::Packs)? {
             let Some(id) = PackId::parse(object.key.name()) else { continue };
             listed.insert(id);
             match self.store.get_checked(&object.key) {
-                Ok(_) if named.contains(&id) => {}
+                // What is about to be swept is no find.
+                Ok(_) if named.contains(&id) || condemned.contains(&id) => {}
                 Ok(bytes) => loose.push((id, bytes.len())),
                 Err(e) if e.kind == Kind::Corrupt => {
                     damaged.insert(id);

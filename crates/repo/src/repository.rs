@@ -11,7 +11,7 @@ use crate::keys::{
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use store::{Key, Kind, Reaper, Shelf, Span, Store, StoreError, World};
+use store::{Key, Kind, Put, Reaper, Shelf, Span, Store, StoreError, World};
 use zeroize::Zeroizing;
 
 const CONFIG_NAME: &str = "backstay.json";
@@ -106,6 +106,10 @@ impl Repository {
         if store.size(&config_key())?.is_some() || !store.list_prefix(Shelf::Keys, "config.")?.is_empty() {
             return Err(RepoError::AlreadyExists(store.address()));
         }
+        if !store.list(Shelf::Packs)?.is_empty() || !store.list(Shelf::Runs)?.is_empty() {
+            let why = "is gone, and so is its copy, but there are data: bring backstay.json back from a copy of the repository";
+            return Err(RepoError::damaged(CONFIG_NAME, why));
+        }
         // Keys of an init that was interrupted open nothing; they would only confuse.
         let reaper = Reaper::of(store);
         for shelf in [Shelf::Keys, Shelf::Heads] {
@@ -145,7 +149,10 @@ impl Repository {
         store.put_new(&recovery, RECOVERY.as_bytes())?;
         let object = config_object(&config, &root);
         // From here on it is a repository.
-        store.put_new(&config_key(), &object)?;
+        match store.put_new(&config_key(), &object)? {
+            Put::New => {}
+            Put::Existed => return Err(RepoError::AlreadyExists(store.address())),
+        }
         store.put_new(&keys_key("config", &object), &object)?;
         let keyring = Keyring { bundle: bundle.clone() };
         let repository =
@@ -239,7 +246,12 @@ impl Repository {
     /// # Errors
     /// Whatever the store returns.
     pub fn history_problems(&self) -> Result<Vec<String>> {
-        Ok(self.state()?.problems.iter().map(|(_, e)| e.to_string()).collect())
+        Ok(self.problems_of(&self.state()?))
+    }
+
+    fn problems_of(&self, state: &State) -> Vec<String> {
+        let heads = state.problems.iter().map(|(_, e)| e.to_string());
+        heads.chain(state.unreadable(&self.trust, &self.keyring).into_iter().map(|(_, e)| e.to_string())).collect()
     }
 
     /// The tips of the DAG of heads: what a client remembers to notice a rollback.
@@ -259,7 +271,7 @@ impl Repository {
         if let Some(lost) = seen.iter().find(|head| !state.heads.contains(head) && !state.covered.contains(head)) {
             return Err(RepoError::LostHistory(format!("head {lost}, which was seen here before, is gone")));
         }
-        let problems = state.problems.iter().map(|(_, e)| e.to_string()).collect();
+        let problems = self.problems_of(&state);
         Ok(History { tips: state.tips.into_iter().collect(), problems })
     }
 

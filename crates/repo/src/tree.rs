@@ -186,13 +186,14 @@ pub struct Walk<'a> {
     within: Vec<u8>,
     stack: Vec<Frame>,
     root: Option<(ChunkId, Option<u8>)>,
+    last: Option<Vec<u8>>,
     failed: bool,
 }
 
 impl<'a> Walk<'a> {
     pub(crate) fn new(tree: &Tree, within: &[u8], fetch: Box<FetchFn<'a>>) -> Walk<'a> {
         let root = tree.root.map(|root| (root, None));
-        Walk { fetch, within: within.to_vec(), stack: Vec::new(), root, failed: false }
+        Walk { fetch, within: within.to_vec(), stack: Vec::new(), root, last: None, failed: false }
     }
 
     fn enter(&mut self, id: &ChunkId, level: Option<u8>, first: u64) -> Result<()> {
@@ -213,9 +214,17 @@ impl<'a> Walk<'a> {
                 if let Node::File(file) = &entry.node {
                     at = at.checked_add(file.chunks).ok_or_else(|| cursor.bad("counts too many chunks"))?;
                 }
+                // Across leaves too: a leaf that comes again would be a tree without end.
+                if self.last.as_ref().is_some_and(|last| *last >= entry.key) {
+                    return Err(cursor.bad("holds paths out of order"));
+                }
+                self.last = Some(entry.key.clone());
                 if entry::is_within(&entry.key, &self.within) {
                     entries.push(Located { entry, first: start });
                 }
+            }
+            if previous.is_none() {
+                return Err(cursor.bad("has an empty leaf"));
             }
             self.stack.push(Frame::Leaf(entries.into_iter()));
             return Ok(());
@@ -229,6 +238,9 @@ impl<'a> Walk<'a> {
             let start = at;
             at = at.checked_add(child.ids).ok_or_else(|| cursor.bad("counts too many chunks"))?;
             children.push((child, found - 1, start));
+        }
+        if children.is_empty() {
+            return Err(cursor.bad("has an empty node"));
         }
         // A child holds keys from its first up to the next child's first.
         let mut wanted = Vec::new();
@@ -287,7 +299,11 @@ impl Iterator for Walk<'_> {
 pub(crate) fn chunk_ids(tree: &Tree, fetch: Fetch<'_>) -> Result<Vec<ChunkId>> {
     let mut out = Vec::new();
     let mut stack: Vec<ChunkId> = tree.root.into_iter().collect();
+    let mut seen = std::collections::HashSet::new();
     while let Some(id) = stack.pop() {
+        if !seen.insert(id) {
+            continue;
+        }
         out.push(id);
         let bytes = fetch(&id)?;
         let mut cursor = Cursor::new("a chunk of entries", &bytes);

@@ -181,7 +181,7 @@ fn prune_plan(max_unused: repo::MaxUnused, act: repo::Act) -> repo::PrunePlan<'s
         act,
         max_unused,
         grace: repo::Grace::Default,
-        is_dead: &|_| false,
+        life: &|_| repo::Life::Unknown,
         process: Process::default(),
         as_if_forgotten: &[],
     }
@@ -286,7 +286,7 @@ fn a_writer_that_was_given_up_does_not_commit() {
     let repository = init(&mem, Lanes::Inline);
     let capture = repository.capture(plan()).expect("begins");
     let keeper = reopen(&mem).expect("opens");
-    let plan = repo::PrunePlan { is_dead: &|_| true, ..prune_plan(repo::MaxUnused::Unlimited, repo::Act::Do) };
+    let plan = repo::PrunePlan { life: &|_| repo::Life::Dead, ..prune_plan(repo::MaxUnused::Unlimited, repo::Act::Do) };
     keeper.prune(&plan, &|_| {}).expect("prunes");
     assert!(matches!(capture.commit(Outcome::default()), Err(RepoError::Fenced)));
     assert!(keeper.snapshots().expect("lists").is_empty());

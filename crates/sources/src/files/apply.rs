@@ -83,7 +83,7 @@ pub(super) struct Run<'a> {
     pub tasks: AtomicU64,
     /// How names of unfinished files begin.
     pub token: String,
-    covered: Vec<Vec<u8>>,
+    roots: Vec<Vec<u8>>,
     on: &'a (dyn Fn(Progress) + Sync),
     ticks: AtomicU64,
     halted: AtomicBool,
@@ -213,12 +213,9 @@ fn base_of(plan: &RestorePlan, reader: &SnapshotReader) -> Result<Vec<u8>, Resto
     })
 }
 
-/// The directories whose whole content the snapshot has.
-fn covered(reader: &SnapshotReader) -> Vec<Vec<u8>> {
+/// Path keys of what was backed up. Directories above are in the snapshot only because they lead there.
+fn roots(reader: &SnapshotReader) -> Vec<Vec<u8>> {
     let public = &reader.snapshot().public;
-    if public.status != Status::Complete {
-        return Vec::new();
-    }
     public.paths.iter().filter_map(|path| key_of_path(&unpercent_path(path))).collect()
 }
 
@@ -279,7 +276,7 @@ impl<'a> Run<'a> {
             parts: Parts::default(),
             tasks: AtomicU64::new(0),
             token: format!(".backstay-{}-", repo::hex(&reader.world().random::<8>())),
-            covered: covered(reader),
+            roots: roots(reader),
             on,
             ticks: AtomicU64::new(0),
             halted: AtomicBool::new(false),
@@ -305,9 +302,15 @@ impl<'a> Run<'a> {
         names_under(&self.base, key)
     }
 
-    /// Whether the snapshot has all that the directory with this key held.
+    /// Whether this was backed up for its own sake, not because it leads to what was.
     pub fn is_covered(&self, key: &[u8]) -> bool {
-        self.covered.iter().any(|root| is_within(key, root))
+        self.roots.iter().any(|root| is_within(key, root))
+    }
+
+    /// Whether what the snapshot does not have may be deleted in what it covers.
+    pub fn may_delete(&self) -> bool {
+        let is_complete = self.reader.snapshot().public.status == Status::Complete;
+        is_complete && self.plan.mode == RestoreMode::Delta(Extras::Delete)
     }
 
     /// Says which `include` names nothing.

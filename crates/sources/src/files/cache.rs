@@ -183,8 +183,11 @@ impl Kind {
 
 /// Whether a file whose record is so old should be read again.
 pub(crate) fn is_due(key: &[u8], age: u32, every: u32) -> bool {
-    if every == 0 || age <= every / 2 {
-        return false;
+    match every {
+        0 => return false,
+        1 => return true,
+        _ if age <= every / 2 => return false,
+        _ => {}
     }
     // Each path has its own interval between half of it and all of it.
     let [a, b, ..] = *blake3::hash(key).as_bytes();

@@ -257,10 +257,7 @@ impl<'r, 'a> Planner<'r, 'a> {
         let run = self.run;
         let is_root = self.levels.is_empty();
         let key = self.path.get(..level.end).unwrap_or_default();
-        let may_delete = run.plan.mode == RestoreMode::Delta(Extras::Delete)
-            && level.kept.is_some()
-            && level.verdict.picked()
-            && run.is_covered(key);
+        let may_delete = run.may_delete() && level.kept.is_some() && level.verdict.picked() && run.is_covered(key);
         if may_delete && let State::Ready(dir, Found::Existing) = &level.state {
             if self.errors > 0 {
                 run.tally.note(key, "what the snapshot does not have was not deleted: the list of files is damaged");
@@ -371,11 +368,10 @@ fn keep(entry: Entry) -> Kept {
 
 fn closing_of(level: Level, key: &[u8], is_root: bool, run: &Run<'_>) -> Option<Closing> {
     let State::Ready(dir, found) = level.state else { return None };
-    // The target and what leads to wanted things are given metadata only if we made them.
-    let ours = if is_root {
-        found == Found::New && run.plan.rebase == Rebase::StripPrefix
-    } else {
-        found == Found::New || level.verdict.picked()
+    // The target, and what only leads to wanted things, are given metadata only if we made them.
+    let ours = match found {
+        Found::New => !is_root || run.plan.rebase == Rebase::StripPrefix,
+        Found::Existing => !is_root && level.verdict.picked() && run.is_covered(key),
     };
     match level.kept.filter(|_| ours) {
         Some(Kept::Ask(_)) => Some(Closing { dir, found, kept: Kept::Ask(key.to_vec()) }),

@@ -80,7 +80,7 @@ fn fixture_in(world: World, outcome: Outcome, mut things: Vec<Made>) -> Fixture 
         host: "host".into(),
         user: "me".into(),
         kind: "files".into(),
-        paths: vec!["/data".into()],
+        paths: vec!["/data".into(), "/srv/deep/data".into()],
         tags: Vec::new(),
         program: "test".into(),
         process: Process::default(),
@@ -755,4 +755,25 @@ fn the_first_reason_to_stop_is_the_one_that_is_told() {
         }
     });
     f.no_temporaries();
+}
+
+#[test]
+fn directories_that_only_lead_there_keep_their_metadata() {
+    let f = fixture(vec![
+        with(bare("srv", Node::Dir), |e| e.mode = 0o700),
+        with(bare("srv/deep", Node::Dir), |e| e.mode = 0o700),
+        with(bare("srv/deep/data", Node::Dir), |e| e.mode = 0o701),
+        file("srv/deep/data/a", &[b"a"]),
+    ]);
+    std::fs::create_dir_all(f.target().join("srv")).expect("made");
+    std::fs::set_permissions(f.target().join("srv"), std::fs::Permissions::from_mode(0o755)).expect("set");
+    f.put("srv/extra", b"mine");
+    clean(&f.restore(&f.delta(Extras::Delete)));
+    let mode = |path: &str| f.meta(path).mode() & 0o7777;
+    assert_eq!((mode("srv"), mode("srv/deep"), mode("srv/deep/data")), (0o755, 0o700, 0o701));
+    f.put("srv/deep/data/extra", b"theirs");
+    std::fs::set_permissions(f.target().join("srv/deep/data"), std::fs::Permissions::from_mode(0o755)).expect("set");
+    let report = f.restore(&f.delta(Extras::Delete));
+    assert_eq!((report.deleted, mode("srv/deep/data")), (1, 0o701));
+    assert!(f.read("srv/extra").is_some());
 }
