@@ -17,7 +17,7 @@ use crate::pipeline::{Pipeline, Stages, StoredPack};
 use crate::repository::Repository;
 use crate::runs;
 use crate::seal::{ChunkKind, Compression, Group, MEMBERS_MAX, Member, Origin, record_key};
-use crate::snapshot::{Making, Public, Sealed, Stats, Status, Warning};
+use crate::snapshot::{Making, Public, Record, Sealed, Stats, Status, Warning};
 use crate::tree::TreeBuilder;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -469,21 +469,23 @@ impl Capture<'_> {
     }
 
     fn write_head(&mut self, record: &[u8]) -> Result<Snapshot> {
-        let Repository { store, world, trust, keyring, .. } = self.repository;
+        let Repository { store, world, trust, .. } = self.repository;
         let mut next = State::load(store, trust)?.next(world);
         next.adds = vec![crate::b64::encode(record)];
+        next.intent = self.intent.as_ref().map(Intent::id);
         self.check_not_fenced()?;
         let id = head::commit(store, trust, &self.signing, &next)?;
         // A keeper that gives us up deletes our announcement and then reads the heads; we write the head and then look
         // for our announcement: one of us sees the other.
         self.check_not_fenced()?;
-        let intent = self.intent.take().expect("a run is announced until it ends");
-        let announcer = Announcer { store, world, trust, signing: &self.signing };
-        announcer.end(&intent, "committed", Some(id))?;
-        let snapshot_id = crate::id::SnapshotId(*blake3::hash(record).as_bytes());
-        let snapshots = State::load(store, trust)?.snapshots(trust, keyring)?;
-        let found = snapshots.into_iter().find(|snapshot| snapshot.id == snapshot_id);
-        found.ok_or_else(|| RepoError::LostHistory("the snapshot just committed is not there".into()))
+        // It is committed: what fails from here on must not look as if it were not.
+        if let Some(intent) = self.intent.take() {
+            let announcer = Announcer { store, world, trust, signing: &self.signing };
+            announcer.end(&intent, "committed", Some(id)).ok();
+        }
+        let record = Record::decode(trust, record)?;
+        let public = record.open_public(trust.repository, &self.domain.keep_key)?;
+        Ok(Snapshot::new(record, public, next.height))
     }
 
     fn check_not_fenced(&self) -> Result<()> {

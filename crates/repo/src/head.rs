@@ -7,7 +7,7 @@ use crate::b64;
 use crate::crypt::{Purpose, Secret, Signing, open_small, seal_small};
 use crate::envelope::{self, Seal, Trust};
 use crate::error::{RepoError, Result};
-use crate::id::{DomainId, HeadId, SignerId, SnapshotId};
+use crate::id::{DomainId, HeadId, IntentId, SignerId, SnapshotId};
 use crate::keys::Keyring;
 use crate::snapshot::{Public, Record};
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,12 @@ pub(crate) struct Head {
     pub(crate) removes: Vec<SnapshotId>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) edits: Vec<Edit>,
+    /// The announcement of the run that this commits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) intent: Option<IntentId>,
+    /// Runs that a keeper gave up: what they commit without being seen by this head does not count.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) fenced: Vec<IntentId>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) order: BTreeMap<SnapshotId, u64>,
     #[serde(default)]
@@ -90,6 +96,15 @@ pub struct Snapshot {
     pub(crate) record: Record,
 }
 
+impl Snapshot {
+    /// A snapshot as its record says, without notes.
+    pub(crate) fn new(record: Record, public: Public, order: u64) -> Snapshot {
+        let tags = public.tags.clone();
+        let (id, domain, signer) = (record.id, record.domain, record.signer);
+        Snapshot { id, domain, signer, order, public, tags, hold: None, verified: None, record }
+    }
+}
+
 /// Everything the heads say.
 #[derive(Default)]
 pub(crate) struct State {
@@ -104,6 +119,7 @@ pub(crate) struct State {
     pub(crate) order: BTreeMap<SnapshotId, u64>,
     pub(crate) edits: Vec<(HeadId, Edit)>,
     pub(crate) height: u64,
+    pub(crate) fenced: BTreeSet<IntentId>,
     /// Heads that are named and gone, damaged or forged, and what is wrong. What remains can be read; nothing may be
     /// deleted by it.
     pub(crate) problems: Vec<(HeadId, RepoError)>,
@@ -129,7 +145,7 @@ impl State {
     }
 
     fn try_load(store: &Store, trust: &Trust) -> Result<Option<State>> {
-        let mut heads: BTreeMap<HeadId, (Head, bool)> = BTreeMap::new();
+        let mut heads: Heads = BTreeMap::new();
         let mut wanted: Vec<HeadId> = Vec::new();
         for listed in store.list(Shelf::Heads)? {
             wanted.extend(HeadId::parse(listed.key.name()));
@@ -153,7 +169,7 @@ impl State {
                 }
                 Err(e) => return Err(e.into()),
             };
-            let (head, keeper) = match decode(trust, &key, &object) {
+            let (head, by) = match decode(trust, &key, &object) {
                 Ok(head) => head,
                 Err(e) => {
                     problems.insert(id, e);
@@ -162,7 +178,7 @@ impl State {
             };
             // A listing may lag: what is named is fetched even when it was not listed.
             wanted.extend(head.parents.iter().copied());
-            heads.insert(id, (head, keeper));
+            heads.insert(id, (head, by));
         }
         let covered: BTreeSet<HeadId> = heads.values().flat_map(|(head, _)| head.covers.iter().copied()).collect();
         let named: BTreeSet<HeadId> = heads.values().flat_map(|(head, _)| head.parents.iter().copied()).collect();
@@ -187,25 +203,32 @@ impl State {
         Ok(Some(state))
     }
 
-    fn absorb(&mut self, trust: &Trust, heads: &BTreeMap<HeadId, (Head, bool)>) {
+    fn absorb(&mut self, trust: &Trust, heads: &Heads) {
         let heights = heights(heads);
-        for (id, (head, keeper)) in heads.iter().filter(|(id, _)| !self.covered.contains(id)) {
+        let late = late(heads);
+        for (id, (head, by)) in heads.iter().filter(|(id, _)| !self.covered.contains(id)) {
+            self.fenced.extend(&head.fenced);
             let height = heights.get(id).copied().unwrap_or_default();
             self.height = self.height.max(height);
             self.removed.extend(&head.removes);
+            if late.contains(id) {
+                continue;
+            }
             for add in &head.adds {
                 let what = || head_key(id).path();
                 let bytes =
                     b64::decode(add).ok_or_else(|| RepoError::damaged(what(), "holds a snapshot that is not base64"));
                 let record = bytes.and_then(|b| Record::decode(trust, &b).map_err(|e| name_damage(e, &head_key(id))));
                 let record = match record {
+                    // Nobody commits another's snapshot again, but a keeper in a checkpoint.
+                    Ok(record) if record.signer != by.signer && !by.keeper => continue,
                     Ok(record) => record,
                     Err(e) => {
                         self.problems.push((*id, e));
                         continue;
                     }
                 };
-                let told = head.order.get(&record.id).filter(|_| *keeper && !head.covers.is_empty());
+                let told = head.order.get(&record.id).filter(|_| by.keeper && !head.covers.is_empty());
                 let order = told.copied().unwrap_or(height);
                 let known = self.order.entry(record.id).or_insert(order);
                 *known = order.min(*known);
@@ -241,10 +264,7 @@ impl State {
             let Some(keys) = keyring.domain(record.domain) else { continue };
             let Ok(public) = record.open_public(trust.repository, &keys.keep_key) else { continue };
             let order = self.order.get(&record.id).copied().unwrap_or_default();
-            let tags = public.tags.clone();
-            let (id, domain, signer, record) = (record.id, record.domain, record.signer, record.clone());
-            snapshots
-                .insert(id, Snapshot { id, domain, signer, order, public, tags, hold: None, verified: None, record });
+            snapshots.insert(record.id, Snapshot::new(record.clone(), public, order));
         }
         let mut notes: Vec<(Note, HeadId, SnapshotId)> = Vec::new();
         for (head, edit) in &self.edits {
@@ -307,8 +327,17 @@ impl State {
     }
 }
 
-/// A head object: what it says, and whether a keeper says it.
-fn decode(trust: &Trust, key: &Key, object: &[u8]) -> Result<(Head, bool)> {
+/// Who signed a head.
+#[derive(Clone, Copy)]
+pub(crate) struct By {
+    signer: SignerId,
+    keeper: bool,
+}
+
+type Heads = BTreeMap<HeadId, (Head, By)>;
+
+/// A head object: what it says, and who says it.
+fn decode(trust: &Trust, key: &Key, object: &[u8]) -> Result<(Head, By)> {
     let (head, signer): (Head, _) = envelope::open(Seal::Head, trust, object).map_err(|e| name_damage(e, key))?;
     if head.v != 1 || !head.features.is_empty() {
         return Err(RepoError::damaged(key.path(), "was made by a later version of the program"));
@@ -317,26 +346,53 @@ fn decode(trust: &Trust, key: &Key, object: &[u8]) -> Result<(Head, bool)> {
     if !keeper && !trust.is_writer(signer) {
         return Err(RepoError::damaged(key.path(), format!("is signed by {signer}, who may not commit")));
     }
-    let only_adds = head.removes.is_empty() && head.covers.is_empty() && head.edits.is_empty();
+    let only_adds = head.removes.is_empty()
+        && head.covers.is_empty()
+        && head.edits.is_empty()
+        && head.fenced.is_empty()
+        && !head.parents.is_empty();
     if !keeper && !only_adds {
         return Err(RepoError::damaged(key.path(), format!("is signed by {signer}, who may only add")));
     }
-    Ok((head, keeper))
+    Ok((head, By { signer, keeper }))
+}
+
+/// Heads of runs that a keeper gave up and that it had not seen when it did: what they refer to may be swept.
+fn late(heads: &Heads) -> BTreeSet<HeadId> {
+    let mut late = BTreeSet::new();
+    for (fence, (head, _)) in heads.iter().filter(|(_, (head, _))| !head.fenced.is_empty()) {
+        let suspects: Vec<&HeadId> = heads
+            .iter()
+            .filter(|(_, (h, _))| h.intent.is_some_and(|i| head.fenced.contains(&i)))
+            .map(|(id, _)| id)
+            .collect();
+        if suspects.is_empty() {
+            continue;
+        }
+        let mut seen = BTreeSet::from([*fence]);
+        let mut stack = vec![*fence];
+        while let Some(id) = stack.pop() {
+            let Some((below, _)) = heads.get(&id) else { continue };
+            stack.extend(below.parents.iter().chain(&below.covers).filter(|id| seen.insert(**id)).copied());
+        }
+        late.extend(suspects.into_iter().filter(|id| !seen.contains(id)));
+    }
+    late
 }
 
 /// No repository has more heads on a path; keeps sums of heights from overflowing.
 const HEIGHT_MAX: u64 = 1 << 53;
 
 /// How many heads lie on the longest path to each. A head whose parents are gone counts from what it says of itself.
-fn heights(heads: &BTreeMap<HeadId, (Head, bool)>) -> BTreeMap<HeadId, u64> {
+fn heights(heads: &Heads) -> BTreeMap<HeadId, u64> {
     // What a keeper says of itself counts, because the heads below it may be gone; what a writer says does not.
     let told = |head: &Head| head.height.min(HEIGHT_MAX);
-    let checkpoints = heads.values().filter(|(head, keeper)| *keeper && !head.covers.is_empty());
+    let checkpoints = heads.values().filter(|(head, by)| by.keeper && !head.covers.is_empty());
     let folded = checkpoints.map(|(head, _)| told(head)).max().unwrap_or(0);
     let mut heights: BTreeMap<HeadId, u64> = BTreeMap::new();
     let mut stack: Vec<HeadId> = heads.keys().copied().collect();
     while let Some(id) = stack.last().copied() {
-        let Some((head, keeper)) = heads.get(&id).filter(|_| !heights.contains_key(&id)) else {
+        let Some((head, by)) = heads.get(&id).filter(|_| !heights.contains_key(&id)) else {
             stack.pop();
             continue;
         };
@@ -347,7 +403,7 @@ fn heights(heads: &BTreeMap<HeadId, (Head, bool)>) -> BTreeMap<HeadId, u64> {
             let above = head.parents.iter().filter_map(|p| heights.get(p)).max().copied().unwrap_or(0);
             let orphan = head.parents.iter().any(|p| !heads.contains_key(p));
             let below = if orphan && head.covers.is_empty() { above.max(folded) } else { above };
-            let own = if *keeper { told(head) } else { 0 };
+            let own = if by.keeper { told(head) } else { 0 };
             heights.insert(id, own.max(below.saturating_add(1)));
             stack.pop();
         } else {

@@ -9,7 +9,7 @@ use crate::error::{RepoError, Result};
 use crate::format::Cursor;
 use crate::id::{ChunkId, DomainId, PackId, RepositoryId, RunId};
 use crate::pack::{HEADER_BYTES, Header, PackKind, Packed};
-use crate::seal::{ChunkKind, Codec, Member, Origin, Sealing};
+use crate::seal::{ChunkKind, Codec, Member, Origin, Sealing, are_sound};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -86,7 +86,8 @@ struct Slot {
 #[derive(Default)]
 pub(crate) struct TableBuilder {
     packs: Vec<PackRef>,
-    named: HashSet<PackId>,
+    numbers: HashMap<PackId, u32>,
+    seen: HashSet<(u32, u32, [u8; 16])>,
     origins: BTreeMap<Origin, u32>,
     records: Vec<TableRecord>,
     slots: Vec<Slot>,
@@ -99,25 +100,42 @@ impl TableBuilder {
 
     /// Adds all records of a stored pack.
     pub(crate) fn add_pack(&mut self, pack: PackRef, records: &[Packed]) {
-        if !self.named.insert(pack.id) {
-            return;
-        }
-        let number = self.packs.len() as u32;
-        self.packs.push(pack);
+        let number = self.number(pack);
         for record in records {
-            self.add_record(number, record.offset, record.stored_len, record.sealing, &record.members);
+            let mut offset = 0u32;
+            let members = record.members.iter().map(|member| {
+                let at = offset;
+                offset += member.len;
+                (at, *member)
+            });
+            let members: Vec<(u32, Member)> = members.collect();
+            let table =
+                TableRecord { pack: number, at: record.offset, stored_len: record.stored_len, sealing: record.sealing };
+            self.add_record(table, &members);
         }
     }
 
-    fn add_record(&mut self, pack: u32, at: u32, stored_len: u32, sealing: Sealing, members: &[Member]) {
+    fn number(&mut self, pack: PackRef) -> u32 {
+        let next = self.packs.len() as u32;
+        *self.numbers.entry(pack.id).or_insert_with(|| {
+            self.packs.push(pack);
+            next
+        })
+    }
+
+    /// Adds a record unless the same is there. Two records that claim one place both stay: one of them is forged, and who
+    /// reads finds out which.
+    fn add_record(&mut self, record: TableRecord, members: &[(u32, Member)]) {
+        let TableRecord { pack, at, sealing, .. } = record;
+        if !self.seen.insert((pack, at, sealing.members)) {
+            return;
+        }
         let next = self.origins.len() as u32;
         self.origins.entry(sealing.origin).or_insert(next);
-        let record = self.records.len() as u32;
-        self.records.push(TableRecord { pack, at, stored_len, sealing });
-        let mut offset = 0u32;
-        for member in members {
-            self.slots.push(Slot { id: member.id, record, offset, len: member.len });
-            offset += member.len;
+        let number = self.records.len() as u32;
+        self.records.push(record);
+        for (offset, member) in members {
+            self.slots.push(Slot { id: member.id, record: number, offset: *offset, len: member.len });
         }
     }
 
@@ -384,6 +402,9 @@ impl Table {
         if self.packs.len() <= pack as usize {
             return Err(c.bad("names a pack that is not there"));
         }
+        if !are_sound(plain_len, stored_len) {
+            return Err(c.bad("names a record that cannot be"));
+        }
         let sealing = Sealing { origin, counter, kind, codec, plain_len, members };
         Ok(TableRecord { pack, at, stored_len, sealing })
     }
@@ -410,6 +431,17 @@ impl Index {
     /// Opens every table listed now. A table that vanished meanwhile is skipped; a damaged one is remembered in
     /// `damaged`.
     pub(crate) fn open(store: &Store, trust: &Trust, keep_key: &dyn Fn(DomainId) -> Option<Secret>) -> Result<Index> {
+        // A prune may replace tables between our listing and our reading: then look again.
+        for _ in 0..5 {
+            let index = Index::open_once(store, trust, keep_key)?;
+            if !index.has_vanished() {
+                return Ok(index);
+            }
+        }
+        Index::open_once(store, trust, keep_key)
+    }
+
+    fn open_once(store: &Store, trust: &Trust, keep_key: &dyn Fn(DomainId) -> Option<Secret>) -> Result<Index> {
         let mut index = Index {
             store: store.clone(),
             tables: Vec::new(),
@@ -422,7 +454,7 @@ impl Index {
             match Table::open(store, trust, keep_key, &listed.key) {
                 Ok(Some(table)) => index.tables.push(table),
                 Ok(None) => {}
-                Err(RepoError::Store(e)) if e.is_absent() => {}
+                Err(RepoError::Store(e)) if e.is_absent() => index.vanished.store(true, Ordering::Relaxed),
                 Err(e) if e.is_damage() => index.damaged.push((listed.key, e)),
                 Err(e) => return Err(e),
             }
@@ -640,9 +672,9 @@ impl Index {
     }
 
     /// All records of a table with their members, in the order of the records: what merging and pruning walk.
-    pub(crate) fn members_of(&self, number: usize) -> Result<Vec<(TableRecord, Vec<Member>)>> {
+    pub(crate) fn members_of(&self, number: usize) -> Result<Vec<(TableRecord, Vec<(u32, Member)>)>> {
         let table = &self.tables[number];
-        let mut out: Vec<(TableRecord, Vec<Member>)> =
+        let mut out: Vec<(TableRecord, Vec<(u32, Member)>)> =
             self.records_of(number)?.into_iter().map(|record| (record, Vec::new())).collect();
         let entries = table.read_uncached(&self.store, table.layout.entries, table.layout.end)?;
         let mut members: Vec<Vec<(u32, Member)>> = vec![Vec::new(); out.len()];
@@ -655,28 +687,19 @@ impl Index {
         }
         for ((_, out), mut members) in out.iter_mut().zip(members) {
             members.sort_by_key(|(offset, _)| *offset);
-            out.extend(members.into_iter().map(|(_, member)| member));
+            out.append(&mut members);
         }
         Ok(out)
     }
 
     /// Adds to `into` table `number` says, but for the packs that `drop` names.
     pub(crate) fn copy_without(&self, number: usize, drop: &HashSet<PackId>, into: &mut TableBuilder) -> Result<()> {
-        let packs = self.table_packs(number).to_vec();
-        let mut by_pack: BTreeMap<u32, Vec<(TableRecord, Vec<Member>)>> = BTreeMap::new();
+        let packs = self.table_packs(number);
         for (record, members) in self.members_of(number)? {
-            if !drop.contains(&packs[record.pack as usize].id) {
-                by_pack.entry(record.pack).or_default().push((record, members));
-            }
-        }
-        for (pack, records) in by_pack {
-            if !into.named.insert(packs[pack as usize].id) {
-                continue;
-            }
-            let number = into.packs.len() as u32;
-            into.packs.push(packs[pack as usize]);
-            for (record, members) in records {
-                into.add_record(number, record.at, record.stored_len, record.sealing, &members);
+            let pack = packs[record.pack as usize];
+            if !drop.contains(&pack.id) {
+                let pack = into.number(pack);
+                into.add_record(TableRecord { pack, ..record }, &members);
             }
         }
         Ok(())

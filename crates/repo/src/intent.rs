@@ -45,6 +45,16 @@ struct Body {
     head: Option<HeadId>,
 }
 
+impl Body {
+    fn may_be_signed_by(&self, trust: &Trust, signer: SignerId) -> bool {
+        match self.kind {
+            Work::Write => trust.may_write(signer, self.domain),
+            Work::Keep => trust.is_keeper(signer),
+            Work::Read => true,
+        }
+    }
+}
+
 /// Which process announced it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
@@ -197,6 +207,7 @@ impl Drop for Announcement {
 /// What the intents shelf says about one announcement.
 #[derive(Clone, Debug)]
 pub(crate) struct Announced {
+    pub(crate) kind: Work,
     pub(crate) seq: u32,
     pub(crate) ended: bool,
     pub(crate) head: Option<HeadId>,
@@ -207,51 +218,66 @@ pub(crate) struct Announced {
 /// Everything announced, and the objects that are damaged.
 pub(crate) type Shelved = (BTreeMap<IntentId, Announced>, Vec<(Key, RepoError)>);
 
-/// Everything on the intents shelf. A damaged object counts as an open intent of its name: it only delays. Its name is
-/// returned too.
+/// Everything on the intents shelf. Only what the author of an announcement's first object signed says anything about it.
+/// A damaged object counts as an open announcement of its name: it only delays.
 pub(crate) fn announced(
     store: &Store,
     trust: &Trust,
     keep_key: &dyn Fn(DomainId) -> Option<Secret>,
 ) -> Result<Shelved> {
-    let mut all: BTreeMap<IntentId, Announced> = BTreeMap::new();
+    let mut objects: BTreeMap<IntentId, Vec<(Key, bool, Option<(Body, SignerId)>)>> = BTreeMap::new();
     let mut damaged = Vec::new();
     for listed in store.list(Shelf::Intents)? {
         let mut parts = listed.key.name().split('.');
-        let id = parts.next().and_then(IntentId::parse);
-        let step = parts.next().unwrap_or_default().to_owned();
-        let Some(id) = id else { continue };
+        let Some(id) = parts.next().and_then(IntentId::parse) else { continue };
+        let is_end = parts.next() == Some("end");
         let opened = store
             .get_checked(&listed.key)
             .map_err(RepoError::from)
             .and_then(|object| envelope::open::<Body>(Seal::Intent, trust, &object))
-            .and_then(|(body, _)| {
-                let same = body.intent == id;
-                same.then_some(body).ok_or_else(|| RepoError::damaged("an intent", "is under another's name"))
+            .and_then(|(body, signer)| match body.intent == id && body.may_be_signed_by(trust, signer) {
+                true => Ok((body, signer)),
+                false => Err(RepoError::damaged("an intent", format!("is not {signer}'s to announce"))),
             });
-        let entry =
-            all.entry(id).or_insert(Announced { seq: 0, ended: false, head: None, process: None, keys: Vec::new() });
-        entry.keys.push(listed.key.clone());
-        match opened {
-            Ok(body) => {
-                entry.seq = entry.seq.max(body.seq);
-                if step == "end" && body.ended.is_some() {
-                    entry.ended = true;
-                    entry.head = body.head;
-                }
-                let aad: [&[u8]; 3] = [b"BSIN note", &trust.repository.0, &body.domain.0];
-                let note = keep_key(body.domain).zip(b64::decode(&body.note));
-                let note = note.and_then(|(key, note)| open_small(Purpose::Public, &key, &aad, &note));
-                entry.process = note.and_then(|note| serde_json::from_slice(&note).ok());
+        let opened = match opened {
+            Ok(opened) => Some(opened),
+            Err(RepoError::Store(e)) if e.is_absent() => continue,
+            Err(e) if e.is_damage() => {
+                damaged.push((listed.key.clone(), e));
+                None
             }
-            Err(RepoError::Store(e)) if e.is_absent() => {
-                entry.keys.pop();
-            }
-            Err(e) if e.is_damage() => damaged.push((listed.key, e)),
             Err(e) => return Err(e),
-        }
+        };
+        objects.entry(id).or_default().push((listed.key, is_end, opened));
     }
-    all.retain(|_, announced| !announced.keys.is_empty());
+    let mut all = BTreeMap::new();
+    for (id, objects) in objects {
+        let first = objects.iter().find_map(|(_, is_end, opened)| {
+            opened.as_ref().filter(|(body, _)| !is_end && body.seq == 0).map(|(body, signer)| (body.clone(), *signer))
+        });
+        let keys = objects.iter().map(|(key, ..)| key.clone()).collect();
+        let Some((body, author)) = first else {
+            // Without its first object it was given up; a first object that cannot be read still delays.
+            let unreadable = objects.iter().any(|(_, _, opened)| opened.is_none());
+            let left = Announced { kind: Work::Write, seq: 0, ended: !unreadable, head: None, process: None, keys };
+            all.insert(id, left);
+            continue;
+        };
+        let aad: [&[u8]; 3] = [b"BSIN note", &trust.repository.0, &body.domain.0];
+        let note = keep_key(body.domain).zip(b64::decode(&body.note));
+        let note = note.and_then(|(key, note)| open_small(Purpose::Public, &key, &aad, &note));
+        let process = note.and_then(|note| serde_json::from_slice(&note).ok());
+        let mut announced = Announced { kind: body.kind, seq: 0, ended: false, head: None, process, keys };
+        let own = objects.iter().filter_map(|(_, is_end, opened)| Some((is_end, opened.as_ref()?)));
+        for (is_end, (body, _)) in own.filter(|(_, (_, signer))| *signer == author) {
+            announced.seq = announced.seq.max(body.seq);
+            if *is_end && body.ended.is_some() {
+                announced.ended = true;
+                announced.head = body.head;
+            }
+        }
+        all.insert(id, announced);
+    }
     Ok((all, damaged))
 }
 

@@ -5,7 +5,7 @@ use crate::envelope::Trust;
 use crate::error::{RepoError, Result};
 use crate::format::Cursor;
 use crate::id::{ChunkId, DomainId, PackId, RepositoryId, RunId, SignerId};
-use crate::seal::{ChunkKind, Codec, MEMBERS_MAX, Member, Origin, Sealed, Sealing, members_digest};
+use crate::seal::{ChunkKind, Codec, MEMBERS_MAX, Member, Origin, Sealed, Sealing, are_sound, members_digest};
 use std::collections::BTreeMap;
 use store::{Key, Shelf, Span, Store};
 
@@ -241,7 +241,8 @@ fn decode_trailer(bytes: &[u8], body_bytes: u64) -> Result<Vec<Packed>> {
         let codec = Codec::from_u8(codec).ok_or_else(|| cursor.bad("names an unknown codec"))?;
         let end = u64::from(offset) + u64::from(stored_len);
         let sum: u64 = members.iter().map(|m| u64::from(m.len)).sum();
-        if (offset as usize) < HEADER_BYTES || end > body_bytes || sum != u64::from(plain_len) {
+        let members_fit = (1..=MEMBERS_MAX).contains(&members.len()) && sum == u64::from(plain_len);
+        if (offset as usize) < HEADER_BYTES || end > body_bytes || !members_fit || !are_sound(plain_len, stored_len) {
             return Err(cursor.bad("names a record that cannot be"));
         }
         let sealing = Sealing { origin, counter, kind, codec, plain_len, members: members_digest(&members) };

@@ -17,10 +17,12 @@ use crate::runs::run_of;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
-use store::{Key, Reaper, Shelf};
+use store::{Key, Kind, Reaper, Shelf};
 
 /// An announcement that has not moved for this long, as seen by two prunes, is given up.
 const SILENCE: Duration = Duration::from_secs(3600);
+/// The same for a prune: another may not go on beside it.
+const SILENCE_OF_KEEPERS: Duration = Duration::from_secs(24 * 3600);
 /// Heads are folded into a checkpoint when there are more than this.
 const HEADS_MAX: usize = 64;
 /// Packs much smaller than they could be are put together when a domain has this many of a kind.
@@ -174,6 +176,7 @@ impl Marks {
 }
 
 /// Who is at work now.
+#[derive(Default)]
 struct AtWork {
     open: BTreeMap<IntentId, Announced>,
     ended: Vec<Key>,
@@ -219,6 +222,7 @@ impl Keeper<'_, '_> {
         let Repository { store, trust, .. } = self.repository;
         let lists = intent::condemned(store, trust)?;
         let at_work = self.at_work(&lists)?;
+        self.be_alone(&lists, &at_work)?;
         let ripe = self.ripe(&lists, &at_work)?;
         let state = State::load(store, trust)?.whole()?;
         let going = Going {
@@ -254,6 +258,9 @@ impl Keeper<'_, '_> {
         }
         marks.uses.retain(|id, _| listed.contains_key(id));
         let uses = &marks.uses;
+        let repack = self.choose_repack(uses, all_condemned);
+        // The tables that say so are replaced by what follows.
+        let live = marks.live_offsets(&index, &repack.iter().copied().collect())?;
 
         let swept = self.sweep_ripe(&index, &ripe, uses, &listed)?;
         let stays = |id: &PackId| !swept.contains(id);
@@ -262,7 +269,6 @@ impl Keeper<'_, '_> {
             .filter(|id| stays(id) && !all_condemned.contains(id) && uses.get(id).is_none_or(|u| u.live_records == 0))
             .copied()
             .collect();
-        let repack = self.choose_repack(uses, all_condemned);
         let kept = |u: &&PackUse| u.live_records > 0 && !repack.contains(&u.pack.id);
         self.report.packs_kept = uses.values().filter(kept).count() as u64;
         self.report.bytes_unused = uses.values().filter(kept).map(|u| u.dead_bytes).sum();
@@ -282,12 +288,22 @@ impl Keeper<'_, '_> {
             return Ok(self.report);
         }
         self.report.bytes_condemned = still_condemned;
-        let copies = self.repack(&index, &marks, &repack)?;
+        // What is wholly dead goes first: on a full disk it makes the room that repacking needs.
         let runs = self.dead_runs(&snapshots, &lists)?;
-        let doomed: Vec<PackId> = dead.iter().chain(&repack).copied().collect();
-        if !doomed.is_empty() || !runs.is_empty() {
-            let doomed = Doomed { packs: doomed, copies, runs };
-            self.condemn_and_sweep(&state, doomed, &listed)?;
+        if !dead.is_empty() || !runs.is_empty() {
+            self.condemn_and_sweep(&state, Doomed { packs: dead, copies: Vec::new(), runs }, &listed)?;
+        }
+        match self.repack(&live, uses, &repack) {
+            Ok(copies) if !repack.is_empty() => {
+                let doomed = Doomed { packs: repack, copies, runs: Vec::new() };
+                self.condemn_and_sweep(&state, doomed, &listed)?;
+            }
+            Ok(_) => {}
+            Err(RepoError::Store(e)) if e.kind == Kind::Full => {
+                let why = "there is no room to put half-empty packs together: the next prune tries again";
+                self.report.waiting_for.push(why.to_owned());
+            }
+            Err(e) => return Err(e),
         }
         self.merge_tables(&at_work)?;
         self.clean(&at_work)?;
@@ -310,12 +326,27 @@ impl Keeper<'_, '_> {
         self.own.as_ref().map_or(Ok(()), Announcement::check)
     }
 
+    /// That no other prune is at work. Both announced themselves before they looked, so at most one goes on.
+    fn be_alone(&self, lists: &[(Key, Condemned)], at_work: &AtWork) -> Result<()> {
+        let others: Vec<(&IntentId, &Announced)> =
+            at_work.open.iter().filter(|(_, intent)| intent.kind == Work::Keep).collect();
+        let Some((id, other)) = others.first() else { return Ok(()) };
+        let watched = lists.iter().any(|(_, list)| list.intents.get(id) == Some(&other.seq));
+        if self.plan.act == Act::Do && !watched {
+            // So that a later one can tell whether it moved.
+            let only = AtWork { open: BTreeMap::from([(**id, (*other).clone())]), ..AtWork::default() };
+            self.write_waiting_list(vec![id.to_string()], &only)?;
+        }
+        Err(RepoError::Busy(format!("another prune or repair is at work: {}", self.names(at_work))))
+    }
+
     // ---- who is at work ------------------------------------------------------------------------------------------
 
     fn at_work(&mut self, lists: &[(Key, Condemned)]) -> Result<AtWork> {
         let repository = self.repository;
         let (announced, _) = intent::announced(&repository.store, &repository.trust, &|d| repository.keep_key(d))?;
         let now = repository.world.clock.now();
+        let mut fenced = Vec::new();
         let mut at_work = AtWork { open: BTreeMap::new(), ended: Vec::new(), silent: self.silent.clone() };
         for (id, intent) in announced {
             if self.own.as_ref().is_some_and(|own| own.id() == id) {
@@ -326,13 +357,17 @@ impl Keeper<'_, '_> {
             let silent = life == Life::Unknown
                 && lists.iter().any(|(_, list)| {
                     let since = crate::time::parse(&list.time).map_or(Duration::ZERO, |then| now.since(then));
-                    list.intents.get(&id) == Some(&intent.seq) && since >= SILENCE
+                    let patience = if intent.kind == Work::Keep { SILENCE_OF_KEEPERS } else { SILENCE };
+                    list.intents.get(&id) == Some(&intent.seq) && since >= patience
                 });
             if intent.ended {
                 at_work.ended.extend(intent.keys);
             } else if (dead || silent) && self.plan.act == Act::Do {
                 // Giving somebody up is deleting what they announced: they look for it before and after they commit.
                 intent.keys.iter().try_for_each(|key| self.reaper.delete(key).map(drop))?;
+                if intent.kind == Work::Write {
+                    fenced.push(id);
+                }
                 if !dead {
                     self.silent.insert(id);
                     at_work.silent.insert(id);
@@ -340,6 +375,12 @@ impl Keeper<'_, '_> {
             } else if !dead {
                 at_work.open.insert(id, intent);
             }
+        }
+        if !fenced.is_empty() {
+            // What somebody given up commits after this does not count: its chunks may be gone by then.
+            let mut next = State::load(&repository.store, &repository.trust)?.next(&repository.world);
+            next.fenced = fenced;
+            head::commit(&repository.store, &repository.trust, &self.signing, &next)?;
         }
         Ok(at_work)
     }
@@ -526,10 +567,13 @@ impl Keeper<'_, '_> {
     // ---- repack --------------------------------------------------------------------------------------------------
 
     /// Copies what is needed of these packs into new ones, unopened. Durable, with its tables, when it returns.
-    fn repack(&mut self, index: &Index, marks: &Marks, packs: &[PackId]) -> Result<Vec<PackId>> {
+    fn repack(
+        &mut self,
+        live: &HashMap<PackId, HashSet<u32>>,
+        uses: &HashMap<PackId, PackUse>,
+        packs: &[PackId],
+    ) -> Result<Vec<PackId>> {
         let repository = self.repository;
-        let uses = &marks.uses;
-        let live = marks.live_offsets(index, &packs.iter().copied().collect())?;
         let mut copies = Vec::new();
         let mut builders: BTreeMap<(DomainId, u8), PackBuilder> = BTreeMap::new();
         let mut tables: BTreeMap<DomainId, TableBuilder> = BTreeMap::new();
@@ -539,6 +583,10 @@ impl Keeper<'_, '_> {
             let bytes = repository.store.get_checked(&pack_key(id))?;
             let contents = read_whole(&repository.trust, |d| repository.keep_key(d), &bytes)?;
             let needed = live.get(id).cloned().unwrap_or_default();
+            let found = contents.records.iter().filter(|record| needed.contains(&record.offset)).count();
+            if found != needed.len() {
+                return Err(RepoError::damaged(pack_key(id).path(), "does not hold what the index says"));
+            }
             for record in contents.records.iter().filter(|record| needed.contains(&record.offset)) {
                 let at = (used.domain, used.pack.kind as u8);
                 let kind = used.pack.kind;
@@ -606,12 +654,13 @@ impl Keeper<'_, '_> {
             return Ok(doomed.into_iter().collect());
         }
         let runs: Vec<RunId> = ripe.iter().flat_map(|(_, list)| list.runs.iter().copied()).collect();
-        let names: HashSet<&str> = ripe.iter().map(|(key, _)| key.name()).collect();
         self.sweep(index, &doomed, &runs, listed)?;
         ripe.iter().try_for_each(|(key, _)| self.reaper.delete(key).map(drop))?;
         // A waiting list goes with the last list that it is about.
-        for (key, list) in intent::condemned(&self.repository.store, &self.repository.trust)? {
-            if !list.of.is_empty() && list.of.iter().all(|of| names.contains(of.as_str())) {
+        let now = intent::condemned(&self.repository.store, &self.repository.trust)?;
+        let still_there: HashSet<String> = now.iter().map(|(key, _)| key.name().to_owned()).collect();
+        for (key, list) in now {
+            if !list.of.is_empty() && !list.of.iter().any(|of| still_there.contains(of)) {
                 self.reaper.delete(&key)?;
             }
         }
@@ -657,7 +706,7 @@ impl Keeper<'_, '_> {
         let repository = self.repository;
         let state = State::load(&repository.store, &repository.trust)?.whole()?;
         let mut used: BTreeSet<RunId> = state.records.values().map(|record| record.run).collect();
-        let index = Index::open(&repository.store, &repository.trust, &|d| repository.keep_key(d))?;
+        let index = self.sound_index()?;
         for table in 0..index.table_count() {
             used.extend(index.table_origins(table).iter().map(|origin| origin.run));
         }
@@ -670,13 +719,23 @@ impl Keeper<'_, '_> {
         Ok(())
     }
 
+    /// The index as it is now, when no table of it is damaged.
+    fn sound_index(&self) -> Result<Index> {
+        let repository = self.repository;
+        let mut index = Index::open(&repository.store, &repository.trust, &|d| repository.keep_key(d))?;
+        match index.damaged.pop() {
+            Some((key, e)) => Err(RepoError::damaged(key.path(), format!("cannot be used ({e})"))),
+            None => Ok(index),
+        }
+    }
+
     /// Runs that no record and no snapshot names and that are not condemned yet.
     fn dead_runs(&self, snapshots: &[Snapshot], lists: &[(Key, Condemned)]) -> Result<Vec<RunId>> {
         let repository = self.repository;
         let listed = repository.store.list(Shelf::Runs)?;
         let mut used: BTreeSet<RunId> = snapshots.iter().map(|snapshot| snapshot.record.run).collect();
         used.extend(lists.iter().flat_map(|(_, list)| list.runs.iter().copied()));
-        let index = Index::open(&repository.store, &repository.trust, &|d| repository.keep_key(d))?;
+        let index = self.sound_index()?;
         for table in 0..index.table_count() {
             used.extend(index.table_origins(table).iter().map(|origin| origin.run));
         }
@@ -694,7 +753,7 @@ impl Keeper<'_, '_> {
         let list =
             Condemned { v: 1, time, packs: packs.clone(), copies, runs: runs.clone(), tips, ..Condemned::default() };
         let key = intent::condemn(store, trust, &self.signing, &list)?;
-        self.report.packs_condemned = packs.len() as u64;
+        self.report.packs_condemned += packs.len() as u64;
         let bytes: u64 = packs.iter().filter_map(|id| listed.get(id)).sum();
         // Whoever announced itself before it could see the list is in this listing.
         let at_work = self.at_work(&[])?;
@@ -712,7 +771,7 @@ impl Keeper<'_, '_> {
             return Ok(());
         }
         let now = State::load(store, trust)?.whole()?;
-        if now.heads != state.heads {
+        if now.records.keys().any(|id| !state.records.contains_key(id)) {
             self.report.bytes_condemned += bytes;
             self.report.waiting_for.push("a snapshot was committed meanwhile: the next prune goes on".to_owned());
             return Ok(());

@@ -13,6 +13,11 @@ pub(crate) const RECORD_PLAIN_MAX: usize = 16 << 20;
 /// The most chunks a record may hold.
 pub(crate) const MEMBERS_MAX: usize = 4096;
 
+/// Whether a record may have these lengths: sealing adds a tag, and what does not get smaller is stored as it is.
+pub(crate) fn are_sound(plain_len: u32, stored_len: u32) -> bool {
+    plain_len as usize <= RECORD_PLAIN_MAX && stored_len as usize <= plain_len as usize + TAG_BYTES
+}
+
 /// What a chunk holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum ChunkKind {
