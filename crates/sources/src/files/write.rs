@@ -138,7 +138,7 @@ impl<'a> Run<'a> {
         }
         let part = self.parts.end(task.id);
         if let Some(Part::InPlace(_)) = part {
-            let why = format!("{why}; what stood there before is overwritten in part");
+            let why = format!("{why}; what stood there before may be overwritten in part");
             return self.tally.problem(&task.entry.key, why);
         }
         self.tally.problem(&task.entry.key, why);
