@@ -7,7 +7,7 @@ use super::apply::Run;
 use super::place::{self, Access};
 use super::restored::{AfterCheck, RestoreError, add, words};
 use super::window::{Spread, last_name};
-use repo::{ChunkId, Located, Node};
+use repo::{ChunkId, Located, Node, RepoError};
 use rustix::fs::Advice;
 use std::fs::File;
 use std::io;
@@ -17,7 +17,9 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 /// Files and chunks compared in one go.
 const FILES_MAX: usize = 4_096;
-const CHUNKS_MAX: usize = 65_536;
+const CHUNKS_MAX: u64 = 65_536;
+/// Ids asked for at once.
+const IDS_MAX: u64 = 8_192;
 /// Chunks that one thread takes at once.
 const TAKEN: usize = 32;
 
@@ -25,6 +27,9 @@ struct Check {
     key: Vec<u8>,
     spread: Spread,
     size: u64,
+    /// Its place in the snapshot's list of content.
+    first: u64,
+    chunks: u64,
     state: AtomicU8,
 }
 
@@ -50,6 +55,7 @@ struct Piece {
 #[derive(Default)]
 struct Batch {
     files: Vec<Check>,
+    chunks: u64,
     pieces: Vec<Piece>,
 }
 
@@ -70,8 +76,8 @@ pub(super) fn check(run: &Run<'_>) -> Result<(), RestoreError> {
             let key = &located.entry.key;
             let is_wanted = matches!(located.entry.node, Node::File(_)) && run.pick.of(key, false).picked();
             if is_wanted && !run.tally.has_failed(key) {
-                batch.add(run, &located)?;
-                if batch.files.len() >= FILES_MAX || batch.pieces.len() >= CHUNKS_MAX {
+                batch.add(&located);
+                if batch.files.len() >= FILES_MAX || batch.chunks >= CHUNKS_MAX {
                     std::mem::take(&mut batch).finish(run)?;
                 }
             }
@@ -81,29 +87,52 @@ pub(super) fn check(run: &Run<'_>) -> Result<(), RestoreError> {
 }
 
 impl Batch {
-    fn add(&mut self, run: &Run<'_>, located: &Located) -> Result<(), RestoreError> {
-        let Node::File(file) = &located.entry.node else { return Ok(()) };
-        let (spread, state) = (Spread::of(file), AtomicU8::new(UNSEEN));
-        self.files.push(Check { key: located.entry.key.clone(), spread, size: file.size, state });
-        let (mut offset, mut done) = (0, 0);
-        while done < file.chunks {
-            let count = (file.chunks - done).min(1024);
-            for id in run.reader.ids(located.first.saturating_add(done), count)? {
-                let len = u64::from(run.reader.locate(&id)?.len());
-                self.pieces.push(Piece { file: self.files.len() - 1, id, offset, len });
-                offset += len;
+    fn add(&mut self, located: &Located) {
+        let Node::File(file) = &located.entry.node else { return };
+        self.chunks = self.chunks.saturating_add(file.chunks);
+        self.files.push(Check {
+            key: located.entry.key.clone(),
+            spread: Spread::of(file),
+            size: file.size,
+            first: located.first,
+            chunks: file.chunks,
+            state: AtomicU8::new(UNSEEN),
+        });
+    }
+
+    fn finish(mut self, run: &Run<'_>) -> Result<(), RestoreError> {
+        let (mut file, mut done, mut offset) = (0, 0, 0);
+        while let Some(check) = self.files.get(file) {
+            if done == check.chunks {
+                (file, done, offset) = (file + 1, 0, 0);
+                continue;
             }
-            done += count;
-            if self.pieces.len() >= CHUNKS_MAX && done < file.chunks {
-                // A file larger than a batch: what came before it is done, itself it goes on.
+            let first = check.first.saturating_add(done);
+            // Neighbouring files are neighbours in the list of content: one question for many of them.
+            let mut count = check.chunks - done;
+            for next in self.files.get(file + 1..).unwrap_or_default() {
+                if count >= IDS_MAX || first.checked_add(count) != Some(next.first) {
+                    break;
+                }
+                count += next.chunks;
+            }
+            let ids = run.reader.ids(first, count.min(IDS_MAX))?;
+            if ids.is_empty() {
+                return Err(RepoError::damaged("a list of content", "is shorter than the entries say").into());
+            }
+            for id in ids {
+                while self.files.get(file).is_some_and(|check| done == check.chunks) {
+                    (file, done, offset) = (file + 1, 0, 0);
+                }
+                let len = u64::from(run.reader.locate(&id)?.len());
+                self.pieces.push(Piece { file, id, offset, len });
+                (done, offset) = (done + 1, offset + len);
+            }
+            if self.pieces.len() as u64 >= CHUNKS_MAX {
                 self.compare(run)?;
                 self.pieces.clear();
             }
         }
-        Ok(())
-    }
-
-    fn finish(self, run: &Run<'_>) -> Result<(), RestoreError> {
         self.compare(run)?;
         let mut walker = Walker::new(run);
         for file in &self.files {

@@ -614,7 +614,9 @@ fn many_directories_and_open_files_fit_into_few_descriptors() {
         things.push(file(&format!("data/{i:03}/f"), &[&noise(1, 70_000), &noise(2, 70_000), &i.to_le_bytes()]));
     }
     let f = fixture(things);
-    clean(&f.restore(&f.plan()));
+    let report = f.restore(&RestorePlan { check: AfterCheck::ReadBack, ..f.plan() });
+    clean(&report);
+    assert_eq!(report.checked, 700);
     for i in 0..700u64 {
         let expect = [noise(1, 70_000), noise(2, 70_000), i.to_le_bytes().to_vec()].concat();
         assert!(f.read(&format!("data/{i:03}/f")) == Some(expect), "{i}");
