@@ -214,7 +214,14 @@ case_kill_9_at_any_moment_loses_nothing() {
 case_an_interrupt_ends_a_backup_cleanly() {
   bs init -r "$R"
   # Text that takes long to compress.
-  "$PYTHON" -c 'import random,sys; open(sys.argv[1],"w").write(random.Random(6).randbytes(60 << 20).hex())' "$S/text"
+  "$PYTHON" - "$S/text" <<'PY'
+import random, sys
+r = random.Random(6)
+words = ["".join(r.choices("abcdefghijklmnopqrstuvwxyz", k=r.randrange(2, 12))) for _ in range(4000)]
+with open(sys.argv[1], "w") as f:
+    for _ in range(50):
+        f.write(" ".join(r.choices(words, k=200_000)))
+PY
   local signal want
   for signal in INT:130 TERM:143; do
     want=${signal#*:}
@@ -431,6 +438,11 @@ PY
 case_many_files_in_one_directory_come_back_in_bounded_memory() {
   local count=200000 peak
   [ -z "${ALL:-}" ] || count=1000000
+  # In memory where that may be: making and removing so many files on a disk takes longer than everything else here.
+  mkdir "$WORK/many"
+  mount -t tmpfs -o size=2g,nr_inodes=3m tmpfs "$WORK/many" 2>/dev/null || echo "on the disk"
+  S=$WORK/many/src
+  mkdir "$S"
   "$PYTHON" - "$S" "$count" <<'PY'
 import os, sys
 os.chdir(sys.argv[1])
@@ -445,14 +457,13 @@ PY
   peak=$(peak_mib "$BACKSTAY" backup -r "$R" "$S") || fail "second backup"
   echo "measured: second backup within $peak MiB"
   [ "$peak" -le 200 ] || fail "the second backup took $peak MiB, at most 200"
-  peak=$(peak_mib "$BACKSTAY" restore -r "$R" latest --target "$WORK/o") || fail "restore"
+  peak=$(peak_mib "$BACKSTAY" restore -r "$R" latest --target "$WORK/many/o") || fail "restore"
   echo "measured: restore within $peak MiB"
   [ "$peak" -le 200 ] || fail "the restore took $peak MiB, at most 200"
   peak=$(peak_mib "$BACKSTAY" verify -r "$R" --read-data) || fail "verify"
   echo "measured: verify within $peak MiB"
   [ "$peak" -le 200 ] || fail "the verification took $peak MiB, at most 200"
-  diff -rq "$S" "$WORK/o$S" >/dev/null || fail "not all came back"
-  # Unchanged names are found by the few chunks that hold them.
+  diff -rq "$S" "$WORK/many/o$S" >/dev/null || fail "not all came back"
   bs ls -r "$R" "latest:$S/file-0123456-with-a-name-of-some-length"
   bs prune -r "$R"
 }
