@@ -161,6 +161,9 @@ impl From<RepoError> for Failure {
             RepoError::NoSnapshot(_) => (Exit::Failed, "no-snapshot", "list what there is: backstay snapshots"),
             RepoError::Ambiguous { .. } => (Exit::Failed, "ambiguous-snapshot", "give more digits of the id"),
             RepoError::Fenced => (Exit::Failed, "fenced", "nothing was harmed: run it again"),
+            RepoError::Busy(_) => {
+                (Exit::Locked, "busy", "try again when it has ended; if it died, that is noticed by itself")
+            }
             RepoError::Outside(_) => (Exit::Failed, "io", ""),
             RepoError::Stopped => (Exit::Interrupted, "interrupted", "nothing was harmed: run it again"),
             RepoError::Limit(_) => (Exit::Failed, "limit", ""),

@@ -72,8 +72,8 @@ pub fn verify(
 ) -> Result<VerifyOutcome, Failure> {
     let mended = match &request.mend {
         Mend::Nothing => None,
-        Mend::FromItself => Some(repository.mend(None)?),
-        Mend::FromCopy(copy) => Some(repository.mend(Some(copy))?),
+        Mend::FromItself => Some(repository.mend(None, &ctx.process, &|process| ctx.life_of(process))?),
+        Mend::FromCopy(copy) => Some(repository.mend(Some(copy), &ctx.process, &|process| ctx.life_of(process))?),
     };
     if let Some(mended) = &mended {
         // Keys are looked at again; whether the configuration was mended, only the report can tell.
@@ -88,6 +88,16 @@ pub fn verify(
     let ok = report.problems.is_empty() && report.damaged_snapshots.is_empty();
     let snapshots_marked = if ok { mark(ctx, repository, request) } else { 0 };
     Ok(VerifyOutcome { ok, report, snapshots_marked, mended })
+}
+
+/// Gives up for lost the heads that are damaged or gone. Returns how many there were.
+///
+/// # Errors
+/// `NotAuthorised` without a keeper's key; whatever the store returns.
+pub fn accept_loss(ctx: &Ctx, repository: &Repository) -> Result<usize, Failure> {
+    let lost = repository.accept_loss()?;
+    remember(ctx, repository).into_iter().for_each(|why| ctx.remark(why));
+    Ok(lost)
 }
 
 /// Verifies the digests of a store's objects, without any key.

@@ -65,6 +65,9 @@ pub(crate) struct TableRecord {
     pub(crate) sealing: Sealing,
 }
 
+/// A record and the chunks in it, each with its place in the group.
+pub(crate) type Grouped = (TableRecord, Vec<(u32, Member)>);
+
 /// An entry found: which table, which of its records, and the place in the group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Hit {
@@ -672,10 +675,9 @@ impl Index {
     }
 
     /// All records of a table with their members, in the order of the records: what merging and pruning walk.
-    pub(crate) fn members_of(&self, number: usize) -> Result<Vec<(TableRecord, Vec<(u32, Member)>)>> {
+    pub(crate) fn members_of(&self, number: usize) -> Result<Vec<Grouped>> {
         let table = &self.tables[number];
-        let mut out: Vec<(TableRecord, Vec<(u32, Member)>)> =
-            self.records_of(number)?.into_iter().map(|record| (record, Vec::new())).collect();
+        let mut out: Vec<Grouped> = self.records_of(number)?.into_iter().map(|record| (record, Vec::new())).collect();
         let entries = table.read_uncached(&self.store, table.layout.entries, table.layout.end)?;
         let mut members: Vec<Vec<(u32, Member)>> = vec![Vec::new(); out.len()];
         for entry in entries.chunks_exact(ENTRY_BYTES as usize) {

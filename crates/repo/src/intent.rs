@@ -225,7 +225,9 @@ pub(crate) fn announced(
     trust: &Trust,
     keep_key: &dyn Fn(DomainId) -> Option<Secret>,
 ) -> Result<Shelved> {
-    let mut objects: BTreeMap<IntentId, Vec<(Key, bool, Option<(Body, SignerId)>)>> = BTreeMap::new();
+    /// An object's name, whether it is an end, and what it says and who, where it can be read.
+    type Object = (Key, bool, Option<(Body, SignerId)>);
+    let mut objects: BTreeMap<IntentId, Vec<Object>> = BTreeMap::new();
     let mut damaged = Vec::new();
     for listed in store.list(Shelf::Intents)? {
         let mut parts = listed.key.name().split('.');

@@ -32,9 +32,16 @@ pub(crate) struct Sum([u64; 4]);
 impl Sum {
     pub(crate) fn add(&mut self, key: &Secret, id: &ChunkId) {
         let hash = *blake3::keyed_hash(&key.0, &id.0).as_bytes();
+        let mut one = Sum::default();
+        for (limb, bytes) in one.0.iter_mut().zip(hash.chunks_exact(8)) {
+            *limb = u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
+        }
+        self.merge(&one);
+    }
+
+    pub(crate) fn merge(&mut self, other: &Sum) {
         let mut carry = 0u64;
-        for (limb, bytes) in self.0.iter_mut().zip(hash.chunks_exact(8)) {
-            let value = u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
+        for (limb, value) in self.0.iter_mut().zip(other.0) {
             let sum = u128::from(*limb) + u128::from(value) + u128::from(carry);
             *limb = sum as u64;
             carry = (sum >> 64) as u64;
@@ -60,6 +67,9 @@ impl<'de> Deserialize<'de> for Sum {
         Ok(Sum(limbs))
     }
 }
+
+/// What was added up of nodes.
+pub(crate) type Memo = std::collections::HashMap<ChunkId, (u64, Sum)>;
 
 /// Takes a finished node: its id and bytes.
 pub(crate) type Emit<'a> = &'a mut dyn FnMut(ChunkId, Vec<u8>) -> Result<()>;
@@ -184,13 +194,39 @@ pub(crate) type Fetch<'a> = &'a FetchFn<'a>;
 pub(crate) type FetchFn<'a> = dyn Fn(&ChunkId) -> Result<std::sync::Arc<Vec<u8>>> + 'a;
 
 impl List {
-    /// Calls `visit` for every id in order.
-    pub(crate) fn for_each(&self, fetch: Fetch<'_>, visit: &mut dyn FnMut(ChunkId) -> Result<()>) -> Result<()> {
-        self.mark(fetch, &mut |_| true, visit)
+    /// Count and digest of the ids, adding up each node once: `memo` remembers nodes over many lists.
+    pub(crate) fn summed(&self, fetch: Fetch<'_>, key: &Secret, memo: &mut Memo) -> Result<(u64, Sum)> {
+        let Some(root) = self.root else { return Ok((0, Sum::default())) };
+        // Depth is bounded by the levels, which strictly fall.
+        fn of(id: ChunkId, level: Option<u8>, fetch: Fetch<'_>, key: &Secret, memo: &mut Memo) -> Result<(u64, Sum)> {
+            if let Some(known) = memo.get(&id) {
+                return Ok(*known);
+            }
+            let mut total = (0u64, Sum::default());
+            match decode(&fetch(&id)?, level)? {
+                (_, ListNode::Leaf(ids)) => {
+                    total.0 = ids.len() as u64;
+                    ids.iter().for_each(|id| total.1.add(key, id));
+                }
+                (level, ListNode::Children(children)) => {
+                    for (child, ids) in children {
+                        let (count, sum) = of(child, Some(level - 1), fetch, key, memo)?;
+                        if count != ids {
+                            return Err(RepoError::damaged("a list of chunks", "counts other ids than there are"));
+                        }
+                        total.0 = total.0.saturating_add(count);
+                        total.1.merge(&sum);
+                    }
+                }
+            }
+            memo.insert(id, total);
+            Ok(total)
+        }
+        of(root, None, fetch, key, memo)
     }
 
-    /// As [`List::for_each`], but `enter` is asked before each node whether to go into it (so that shared nodes are
-    /// visited once).
+    /// Calls `visit` for every id in order. `enter` is asked before each node whether to go into it, so that shared nodes
+    /// are visited once.
     pub(crate) fn mark(
         &self,
         fetch: Fetch<'_>,
@@ -293,7 +329,7 @@ mod tests {
             let (list, _) = build(0..count, &mut nodes);
             let fetch = |id: &ChunkId| nodes.get(id).cloned().ok_or(RepoError::MissingChunk(*id));
             let mut seen = Vec::new();
-            list.for_each(&fetch, &mut |id| {
+            list.mark(&fetch, &mut |_| true, &mut |id| {
                 seen.push(id);
                 Ok(())
             })

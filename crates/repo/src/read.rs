@@ -10,14 +10,13 @@ use crate::id::{ChunkId, DomainId, IntentId, PackId};
 use crate::index::{Index, Place};
 use crate::intent::{Announcement, Process, Work};
 use crate::keys::IdKeys;
-use crate::list::List;
 use crate::pack::{self, pack_key};
 use crate::repository::Repository;
 use crate::runs::Runs;
 use crate::seal::{ChunkKind, Origin, RECORD_PLAIN_MAX, Unsealer, record_key};
 use crate::snapshot::Sealed;
 use crate::tree::{Located, Walk};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
@@ -541,33 +540,31 @@ impl SnapshotReader {
         &self.world
     }
 
-    /// Compares what keepers keep alive with what the entries need: the lists' counts and digests (H7 of the format's
-    /// review).
-    pub(crate) fn check_lists(&self, digest_key: &Secret) -> Result<()> {
+    /// Compares what keepers keep alive with what the entries need (H7 of the format's review), and reads every entry.
+    /// What `checked` has seen in another snapshot is not read again.
+    pub(crate) fn check(&self, digest_key: &Secret, checked: &mut Checked) -> Result<()> {
         let bad = |why: &str| RepoError::damaged(format!("snapshot {}", self.snapshot.id.short()), why);
-        for list in [&self.snapshot.public.content, &self.snapshot.public.meta] {
-            let mut again = (0u64, crate::list::Sum::default());
-            list.for_each(&|id| self.chunks.chunk(id), &mut |id| {
-                again.0 += 1;
-                again.1.add(digest_key, &id);
-                Ok(())
-            })?;
-            if again != (list.count, list.digest) {
+        let fetch = |id: &ChunkId| self.chunks.chunk(id);
+        let public = &self.snapshot.public;
+        for list in [&public.content, &public.meta] {
+            if list.summed(&fetch, digest_key, &mut checked.lists)? != (list.count, list.digest) {
                 return Err(bad("names other chunks than its digest says"));
             }
         }
-        let mut counted: BTreeMap<ChunkId, ()> = BTreeMap::new();
-        let meta: &List = &self.snapshot.public.meta;
-        meta.for_each(&|id| self.chunks.chunk(id), &mut |id| {
-            counted.insert(id, ());
-            Ok(())
-        })?;
-        let fetch = |id: &ChunkId| self.chunks.chunk(id);
-        for id in crate::tree::chunk_ids(&self.sealed.entries, &fetch)? {
-            if !counted.contains_key(&id) {
-                return Err(bad("has entries in chunks that keepers do not know of"));
-            }
+        let counts = crate::tree::check(&self.sealed.entries, &fetch, digest_key, &mut checked.entries)?;
+        if (counts.chunks, counts.sum) != (public.meta.count, public.meta.digest) {
+            return Err(bad("has entries in chunks that keepers do not know of"));
         }
-        Ok(())
+        match counts.ids == public.content.count && counts.entries == self.sealed.entries.count {
+            true => Ok(()),
+            false => Err(bad("has entries that count other chunks than its list")),
+        }
     }
+}
+
+/// What a verification has seen, over all snapshots.
+#[derive(Default)]
+pub(crate) struct Checked {
+    lists: crate::list::Memo,
+    entries: crate::tree::Counted,
 }

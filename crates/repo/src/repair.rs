@@ -3,10 +3,13 @@
 //! It deletes only what is damaged and was replaced, or is worthless; never something sound (borg#3444).
 
 use crate::error::{RepoError, Result};
+use crate::head::{self, State};
 use crate::id::{HeadId, PackId, RunId};
 use crate::index::{HeaderParts, Index, PackRef, TABLE_ENTRIES_MAX, TableBuilder};
-use crate::intent;
+use crate::intent::{self, Process, Work};
 use crate::pack::{PackKind, read_whole};
+use crate::prune::Life;
+use crate::read::Chunks;
 use crate::repository::Repository;
 use crate::runs::run_of;
 use serde::Serialize;
@@ -32,10 +35,20 @@ impl Repository {
     ///
     /// # Errors
     /// `NotAuthorised` without a keeper's key; whatever the stores return.
-    pub fn mend(&self, copy: Option<&Store>) -> Result<MendReport> {
+    pub fn mend(&self, copy: Option<&Store>, process: &Process, life: &dyn Fn(&Process) -> Life) -> Result<MendReport> {
         let signing = self.keyring.keeping()?;
         let reaper = Reaper::of(&self.store);
         let mut report = MendReport::default();
+        // A prune must not take for garbage what is brought back, nor this for loose what a prune is about to sweep.
+        let own = self.announce(Work::Keep, process)?;
+        let (announced, _) = intent::announced(&self.store, &self.trust, &|d| self.keep_key(d))?;
+        let other = announced.iter().find(|(id, intent)| {
+            let dead = intent.process.as_ref().is_some_and(|process| life(process) == Life::Dead);
+            intent.kind == Work::Keep && !intent.ended && !dead && own.as_ref().is_none_or(|own| own.id() != **id)
+        });
+        if other.is_some() {
+            return Err(RepoError::Busy("a prune or another repair is at work".into()));
+        }
         if let Some(copy) = copy {
             let theirs = Repository::identity_of(copy, &mut Vec::new())?;
             if theirs != self.config.repository {
@@ -69,6 +82,8 @@ impl Repository {
 
     fn mend_from(&self, copy: &Store, reaper: &Reaper, report: &mut MendReport) -> Result<()> {
         let state = self.state()?;
+        // Where a table is lost too, nothing here says which packs are missing: then all of the copy's come.
+        let all_packs = self.lacks_chunks(&state)?;
         let runs: HashSet<RunId> = state.records.values().map(|record| record.run).chain(self.named_runs()?).collect();
         for shelf in [Shelf::Keys, Shelf::Runs, Shelf::Packs, Shelf::Index, Shelf::Ledger, Shelf::Events, Shelf::Heads]
         {
@@ -81,7 +96,9 @@ impl Repository {
                     true => self.store.get_checked(key).is_err_and(|e| e.kind == Kind::Corrupt),
                     // What was removed here stays removed: only what is named here and missing is fetched.
                     false => match shelf {
-                        Shelf::Packs => PackId::parse(key.name()).is_some_and(|id| named.contains(&id)),
+                        Shelf::Packs => PackId::parse(key.name()).is_some_and(|id| named.contains(&id) || all_packs),
+                        // Tables are made anew from the packs.
+                        Shelf::Index => false,
                         Shelf::Runs => run_of(key).is_some_and(|run| runs.contains(&run)),
                         Shelf::Keys => !key.name().starts_with("owner-"),
                         Shelf::Heads => HeadId::parse(key.name()).is_some_and(|id| !state.covered.contains(&id)),
@@ -102,6 +119,47 @@ impl Repository {
             }
         }
         Ok(())
+    }
+
+    /// Whether a live snapshot needs a chunk that is in no pack that can be found.
+    fn lacks_chunks(&self, state: &State) -> Result<bool> {
+        let chunks = Chunks::new(self)?;
+        let mut seen = HashSet::new();
+        for snapshot in state.snapshots(&self.trust, &self.keyring)? {
+            for list in [&snapshot.public.content, &snapshot.public.meta] {
+                let mut visit = |id| match chunks.places(&id)?.is_empty() {
+                    true => Err(RepoError::MissingChunk(id)),
+                    false => Ok(()),
+                };
+                match list.mark(&|id| chunks.chunk(id), &mut |id| seen.insert(*id), &mut visit) {
+                    Err(e) if e.is_damage() => return Ok(true),
+                    other => other?,
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Gives up for lost the heads that are named and gone, damaged or invalid: from then on the repository is what is
+    /// left, and can be pruned again. Returns how many there were.
+    ///
+    /// # Errors
+    /// `NotAuthorised` without a keeper's key; whatever the store returns.
+    pub fn accept_loss(&self) -> Result<usize> {
+        let signing = self.keyring.keeping()?;
+        let reaper = Reaper::of(&self.store);
+        let state = self.state()?;
+        let lost: Vec<HeadId> = state.problems.iter().map(|(id, _)| *id).collect();
+        if lost.is_empty() {
+            return Ok(0);
+        }
+        let mut checkpoint = state.checkpoint(&self.world);
+        checkpoint.covers.extend(&lost);
+        head::commit(&self.store, &self.trust, &signing, &checkpoint)?;
+        for id in state.heads.iter().chain(&lost) {
+            reaper.delete(&head::head_key(id))?;
+        }
+        Ok(lost.len())
     }
 
     fn named_runs(&self) -> Result<HashSet<RunId>> {

@@ -60,30 +60,30 @@ pub fn replicate(
         Ok(_) | Err(RepoError::NoRepository(_)) => {}
         Err(e) => return Err(e),
     }
-    // Heads are listed first and copied last: what they refer to was there when they were.
+    // What refers is listed before, and copied after, what it refers to: so that whatever is cut off or committed
+    // meanwhile, nothing at the destination names what is not there. Announcements and condemned lists are about one
+    // place, not about the repository.
     let heads = from.list(Shelf::Heads)?;
-    let mut report = CopyReport::default();
-    let mut plan: Vec<Listed> = Vec::new();
-    // Announcements and condemned lists are about one place, not about the repository.
-    let shelves = [Shelf::Keys, Shelf::Runs, Shelf::Packs, Shelf::Index, Shelf::Ledger, Shelf::Events];
-    for shelf in shelves {
-        let present: HashSet<Key> = to.list(shelf)?.into_iter().map(|listed| listed.key).collect();
-        for listed in from.list(shelf)? {
-            report.objects_total += 1;
-            // The copy of the configuration is what makes a place a repository: it goes with the last.
-            let last = listed.key.name().starts_with("config.");
-            if present.contains(&listed.key) {
-                report.objects_present += 1;
-            } else if !last {
-                plan.push(listed);
-            }
-        }
+    let tables = from.list(Shelf::Index)?;
+    let mut parts: Vec<Vec<Listed>> = Vec::new();
+    for shelf in [Shelf::Keys, Shelf::Runs, Shelf::Ledger, Shelf::Events, Shelf::Packs] {
+        parts.push(from.list(shelf)?);
     }
-    let present: HashSet<Key> = to.list(Shelf::Heads)?.into_iter().map(|listed| listed.key).collect();
-    report.objects_total += heads.len() as u64;
-    let heads: Vec<Listed> = heads.into_iter().filter(|listed| !present.contains(&listed.key)).collect();
-    let bytes_total = plan.iter().chain(&heads).map(|listed| listed.bytes).sum();
-    let total = (plan.len() + heads.len()) as u64;
+    parts.push(tables.clone());
+    parts.push(heads.clone());
+    let mut report = CopyReport::default();
+    for part in &mut parts {
+        let Some(shelf) = part.first().map(|listed| listed.key.shelf()) else { continue };
+        let present: HashSet<Key> = to.list(shelf)?.into_iter().map(|listed| listed.key).collect();
+        report.objects_total += part.len() as u64;
+        let before = part.len();
+        part.retain(|listed| !present.contains(&listed.key));
+        report.objects_present += (before - part.len()) as u64;
+        // The copy of the configuration is what makes a place a repository: it goes with the last.
+        part.retain(|listed| !listed.key.name().starts_with("config."));
+    }
+    let total: u64 = parts.iter().map(|part| part.len() as u64).sum();
+    let bytes_total = parts.iter().flatten().map(|listed| listed.bytes).sum();
     report.already_equal = total == 0;
     if act == Act::Preview {
         report.objects_copied = total;
@@ -91,7 +91,12 @@ pub fn replicate(
         return Ok(report);
     }
     let copied = (AtomicU64::new(0), AtomicU64::new(0));
-    for part in [&plan, &heads] {
+    let last = parts.len() - 1;
+    for (n, part) in parts.iter().enumerate() {
+        if n == last {
+            still_there(from, Shelf::Index, &tables)?;
+            still_there(from, Shelf::Heads, &heads)?;
+        }
         copy_part(from, to, world, part, &|bytes| {
             let done = copied.0.fetch_add(1, Ordering::Relaxed) + 1;
             let bytes = copied.1.fetch_add(bytes, Ordering::Relaxed) + bytes;
@@ -112,6 +117,15 @@ pub fn replicate(
     report.objects_copied = copied.0.into_inner();
     report.bytes_copied = copied.1.into_inner();
     Ok(report)
+}
+
+/// That a prune did not replace meanwhile what the copy goes by.
+fn still_there(from: &Store, shelf: Shelf, seen: &[Listed]) -> Result<()> {
+    let now: HashSet<Key> = from.list(shelf)?.into_iter().map(|listed| listed.key).collect();
+    match seen.iter().all(|listed| now.contains(&listed.key)) {
+        true => Ok(()),
+        false => Err(RepoError::Busy("the repository was pruned while it was copied: copy again".into())),
+    }
 }
 
 fn copy_part(from: &Store, to: &Store, world: &World, part: &[Listed], on: &(dyn Fn(u64) + Sync)) -> Result<()> {

@@ -348,22 +348,25 @@ impl Repository {
         let object = config_object(&self.config, &root);
         let mut written = Vec::new();
         let reaper = Reaper::of(&self.store);
-        let mut warnings = Vec::new();
-        let bad = read_config_at(&self.store, &config_key()).is_err();
+        let bad = match read_config_at(&self.store, &config_key()) {
+            Ok(_) => false,
+            Err(RepoError::NoRepository(_)) => true,
+            Err(e) if e.is_damage() => true,
+            Err(e) => return Err(e),
+        };
         if bad {
             reaper.delete(&config_key())?;
             self.store.put_new(&config_key(), &object)?;
             written.push(CONFIG_NAME.to_owned());
         }
         let copy = keys_key("config", &object);
-        if self.store.get_checked(&copy).is_err() {
+        if self.store.get_checked(&copy).is_err_and(|e| matches!(e.kind, Kind::Absent | Kind::Corrupt)) {
             reaper.delete(&copy)?;
             self.store.put_new(&copy, &object)?;
             written.push(copy.path());
         }
         for listed in self.store.list(Shelf::Keys)? {
             if self.store.get_checked(&listed.key).is_err_and(|e| e.kind == Kind::Corrupt) {
-                warnings.push(listed.key.path());
                 let twin = twin_of(&self.store, &listed.key)?;
                 if let Some(body) = twin {
                     reaper.delete(&listed.key)?;

@@ -6,7 +6,7 @@ use crate::entry::{self, Entry, KEY_BYTES_MAX, Node};
 use crate::error::{RepoError, Result};
 use crate::format::{Cursor, put_sized, put_varint};
 use crate::id::ChunkId;
-use crate::list::{Emit, Fetch, FetchFn};
+use crate::list::{Emit, Fetch, FetchFn, Sum};
 use serde::{Deserialize, Serialize};
 
 const LEAF_MIN: usize = 64;
@@ -15,6 +15,8 @@ const LEAF_BYTES_MAX: usize = 128 << 10;
 const NODE_MIN: usize = 16;
 const NODE_MAX: usize = 512;
 const LEVEL_MAX: u8 = 16;
+/// A writer closes a leaf at 2,048 entries; more key bytes than this no tree of real paths has in one.
+const LEAF_KEY_BYTES_MAX: usize = 64 << 20;
 
 /// The entries of a snapshot, by their root.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -205,10 +207,16 @@ impl<'a> Walk<'a> {
         }
         if found == 0 {
             let mut entries = Vec::new();
+            let mut key_bytes = 0usize;
             let mut at = first;
             let mut previous: Option<Vec<u8>> = None;
             while !cursor.is_empty() {
                 let entry = entry::decode(&mut cursor, previous.as_deref())?;
+                // Shared prefixes make small bytes stand for large keys: bounded, so that a leaf fits into memory.
+                key_bytes += entry.key.len();
+                if key_bytes > LEAF_KEY_BYTES_MAX {
+                    return Err(cursor.bad("holds paths of more bytes than any leaf"));
+                }
                 previous = Some(entry.key.clone());
                 let start = at;
                 if let Node::File(file) = &entry.node {
@@ -295,28 +303,61 @@ impl Iterator for Walk<'_> {
     }
 }
 
-/// All ids of chunks of entries under `tree`, children after their parents.
-pub(crate) fn chunk_ids(tree: &Tree, fetch: Fetch<'_>) -> Result<Vec<ChunkId>> {
-    let mut out = Vec::new();
-    let mut stack: Vec<ChunkId> = tree.root.into_iter().collect();
-    let mut seen = std::collections::HashSet::new();
-    while let Some(id) = stack.pop() {
-        if !seen.insert(id) {
-            continue;
+/// What a chunk of entries holds and what is below it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) ids: u64,
+    pub(crate) entries: u64,
+    /// How many chunks of entries, and the order-free digest of their names: what keepers must know of.
+    pub(crate) chunks: u64,
+    pub(crate) sum: Sum,
+}
+
+/// What was counted of chunks of entries.
+pub(crate) type Counted = std::collections::HashMap<ChunkId, Counts>;
+
+/// Reads all chunks of entries under `tree` that `seen` does not hold, and adds up what they are.
+pub(crate) fn check(tree: &Tree, fetch: Fetch<'_>, digest_key: &Secret, seen: &mut Counted) -> Result<Counts> {
+    // Depth is bounded by the levels, which strictly fall.
+    fn of(id: ChunkId, level: Option<u8>, fetch: Fetch<'_>, digest_key: &Secret, seen: &mut Counted) -> Result<Counts> {
+        if let Some(counts) = seen.get(&id) {
+            return Ok(*counts);
         }
-        out.push(id);
         let bytes = fetch(&id)?;
         let mut cursor = Cursor::new("a chunk of entries", &bytes);
-        let [level, _] = cursor.array()?;
-        while level > 0 && !cursor.is_empty() {
-            cursor.sized()?;
-            stack.push(ChunkId(cursor.array()?));
-            for _ in 0..3 {
-                cursor.varint()?;
-            }
+        let [found, version] = cursor.array()?;
+        if version != 1 || found > LEVEL_MAX || level.is_some_and(|level| level != found) {
+            return Err(cursor.bad("is on the wrong level, or of a version that this program does not know"));
         }
+        let mut counts = Counts { chunks: 1, ..Counts::default() };
+        counts.sum.add(digest_key, &id);
+        let mut previous: Option<Vec<u8>> = None;
+        while !cursor.is_empty() {
+            if found == 0 {
+                let entry = entry::decode(&mut cursor, previous.as_deref())?;
+                if let Node::File(file) = &entry.node {
+                    counts.ids = counts.ids.saturating_add(file.chunks);
+                }
+                counts.entries += 1;
+                previous = Some(entry.key);
+                continue;
+            }
+            cursor.sized()?;
+            let child = ChunkId(cursor.array()?);
+            let (ids, entries, _) = (cursor.varint()?, cursor.varint()?, cursor.varint()?);
+            let below = of(child, Some(found - 1), fetch, digest_key, seen)?;
+            if (below.ids, below.entries) != (ids, entries) {
+                return Err(cursor.bad("counts other entries or chunks than there are"));
+            }
+            counts.ids = counts.ids.saturating_add(ids);
+            counts.entries = counts.entries.saturating_add(entries);
+            counts.chunks = counts.chunks.saturating_add(below.chunks);
+            counts.sum.merge(&below.sum);
+        }
+        seen.insert(id, counts);
+        Ok(counts)
     }
-    Ok(out)
+    tree.root.map_or(Ok(Counts::default()), |root| of(root, None, fetch, digest_key, seen))
 }
 
 #[cfg(test)]

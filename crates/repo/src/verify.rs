@@ -11,7 +11,7 @@ use crate::id::{ChunkId, IntentId, PackId, SnapshotId};
 use crate::index::Index;
 use crate::intent::{self, Process};
 use crate::pack::{self, Packed, pack_key};
-use crate::read::{Chunks, Reading};
+use crate::read::{Checked, Chunks, Reading};
 use crate::repository::Repository;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -445,6 +445,7 @@ impl Repository {
         let chunks = reading.chunks();
         let mut needed = HashSet::new();
         let mut seen_nodes = HashSet::new();
+        let mut checked = Checked::default();
         let can_open = self.keyring.opening().is_ok();
         counts.done.store(0, Ordering::Relaxed);
         for snapshot in snapshots {
@@ -477,8 +478,8 @@ impl Repository {
             if can_open {
                 let opened = reading.open(snapshot).and_then(|reader| {
                     let keys = self.keyring.domain(snapshot.domain);
-                    reader.check_lists(&keys.ok_or(RepoError::MissingChunk(ChunkId::default()))?.list_digest())?;
-                    reader.entries(b"").try_for_each(|located| located.map(drop))
+                    let keys = keys.ok_or_else(|| RepoError::damaged("a domain", "is not this key's to see"))?;
+                    reader.check(&keys.list_digest(), &mut checked)
                 });
                 if let Err(e) = opened {
                     note_snapshot(snapshot, e, counts, damage)?;

@@ -378,7 +378,7 @@ fn a_copy_is_the_repository_and_mends_it() {
     mem.corrupt(&pack, |body| body[200] ^= 1);
     mem.remove(&index);
     assert!(!verify(&repository, repo::Depth::Decoded).damaged_snapshots.is_empty());
-    repository.mend(Some(&to)).expect("mends");
+    repository.mend(Some(&to), &Process::default(), &|_| repo::Life::Unknown).expect("mends");
     assert_eq!(verify(&repository, repo::Depth::Decoded).problems, []);
     let keyless = repo::verify_keyless(&to, repository.world(), &|_| {}).expect("verifies");
     assert_eq!(keyless.problems, []);
@@ -472,7 +472,7 @@ fn an_init_that_was_cut_off_can_be_repeated() {
         }
         let repository = reopen(&mem).expect("opens");
         // Cut off at the very last object, the spare copy of the configuration, it is whole but for that.
-        repository.mend(None).expect("mends");
+        repository.mend(None, &Process::default(), &|_| repo::Life::Unknown).expect("mends");
         assert_eq!(verify(&repository, repo::Depth::Decoded).problems, [], "after {puts} puts");
     }
 }
@@ -537,7 +537,7 @@ fn one_lost_table_costs_time_and_not_data() {
     let tables: Vec<_> = mem.keys().into_iter().filter(|key| key.shelf() == store::Shelf::Index).collect();
     tables.iter().for_each(|key| mem.remove(key));
     assert_eq!(restore(&repository, &done.snapshot), files);
-    repository.mend(None).expect("mends");
+    repository.mend(None, &Process::default(), &|_| repo::Life::Unknown).expect("mends");
     assert_eq!(repository.stats().expect("counts").index_tables, 1);
     assert_eq!(verify(&repository, repo::Depth::Decoded).problems, []);
 }
@@ -557,4 +557,27 @@ fn a_lost_head_stops_deletion_and_not_reading() {
     let refused = repository.prune(&prune_plan(repo::MaxUnused::Unlimited, repo::Act::Do), &|_| {});
     assert!(matches!(refused.map(drop), Err(RepoError::LostHistory(_))));
     assert!(!verify(&repository, repo::Depth::Listed).problems.is_empty());
+}
+
+#[test]
+fn a_loss_that_is_accepted_leaves_a_repository_that_can_be_pruned() {
+    let mem = MemStore::new();
+    let repository = init(&mem, Lanes::Inline);
+    let files = tree(0, 20);
+    let first = back_up(&repository, &files);
+    let before = mem.keys();
+    back_up(&repository, &tree(500, 20));
+    let last = back_up(&repository, &files);
+    let victim = mem.keys().into_iter().find(|key| key.shelf() == store::Shelf::Heads && !before.contains(key));
+    let gone = [victim.expect("a head")];
+    mem.corrupt(&gone[0], |body| body[30] ^= 1);
+    let damaged = repository.history_problems().expect("reads").len();
+    assert_eq!(repository.accept_loss().expect("accepts"), damaged);
+    assert_eq!(repository.history_problems().expect("reads"), Vec::<String>::new());
+    let left = repository.snapshots().expect("lists");
+    assert!(left.iter().any(|s| s.id == first.snapshot.id));
+    prune(&repository);
+    for snapshot in left.iter().filter(|s| s.id == first.snapshot.id || s.id == last.snapshot.id) {
+        assert_eq!(restore(&repository, snapshot), files);
+    }
 }

@@ -42,6 +42,16 @@ impl Shelf {
         Shelf::Root,
     ];
 
+    /// The most bytes that an object of this family may have: what is larger was not made by us, and is not read.
+    pub fn bytes_max(self) -> u64 {
+        match self {
+            Shelf::Packs => 72 << 20,
+            Shelf::Index => 512 << 20,
+            Shelf::Ledger => (1 << 30) + (1 << 20),
+            _ => 65 << 20,
+        }
+    }
+
     /// The first part of its objects' names; empty for [`Shelf::Root`].
     pub fn dir(self) -> &'static str {
         match self {

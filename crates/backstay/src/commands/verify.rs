@@ -36,6 +36,10 @@ pub struct Args {
     /// First write again what another copy of the repository still has
     #[arg(long, value_name = "REPO")]
     repair_from: Option<String>,
+    /// Give up for lost the part of the history that is damaged or gone and that no copy has: what is left is the
+    /// repository then, and can be pruned again
+    #[arg(long, conflicts_with = "no_key")]
+    accept_loss: bool,
 }
 
 /// Runs the verb.
@@ -80,6 +84,10 @@ pub fn run(mut args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Resu
             mend,
         };
         let mut repository = global.open(ctx, out)?;
+        if args.accept_loss {
+            let lost = ops::verify::accept_loss(ctx, &repository)?;
+            out.say(format_args!("given up for lost: {lost} heads of the history"));
+        }
         let progress = progress(out);
         ops::verify::verify(ctx, &mut repository, &request, &|step| advance(&progress, step))?
     };
