@@ -182,7 +182,8 @@ enum Frame {
     Leaf(std::vec::IntoIter<Located>),
 }
 
-/// Walks the entries at or under one key, in order.
+/// Walks the entries at or under one key, in order. An item that is damage stands for the entries of one chunk; the walk
+/// goes on behind it. After any other error it ends.
 pub struct Walk<'a> {
     fetch: Box<FetchFn<'a>>,
     within: Vec<u8>,
@@ -298,7 +299,8 @@ impl Iterator for Walk<'_> {
             return None;
         }
         let next = self.step().transpose();
-        self.failed = matches!(next, Some(Err(_)));
+        // A damaged chunk takes its own entries along, not those behind it: where they begin stands in its parent.
+        self.failed = matches!(&next, Some(Err(e)) if !e.is_damage());
         next
     }
 }
@@ -447,6 +449,28 @@ mod tests {
         let (_, all) = build(0..50_000, &mut chunks);
         let (_, new) = build((0..50_000).filter(|n| *n != 25_000), &mut chunks);
         assert!(all > 100 && new <= 5, "{all} chunks, {new} new");
+    }
+
+    #[test]
+    fn a_lost_chunk_of_entries_takes_only_its_own_along() {
+        let mut chunks = HashMap::new();
+        let (tree, _) = build(0..50_000, &mut chunks);
+        let victim = *chunks.iter().find(|(_, bytes)| bytes[0] == 0).expect("a leaf").0;
+        chunks.remove(&victim);
+        let fetch = |id: &ChunkId| chunks.get(id).cloned().ok_or(RepoError::MissingChunk(*id));
+        let (mut found, mut lost) = (0, 0);
+        for located in Walk::new(&tree, b"", Box::new(fetch)) {
+            match located {
+                Ok(located) => {
+                    let n: u32 =
+                        std::str::from_utf8(&located.entry.key[11..]).expect("digits").parse().expect("number");
+                    assert_eq!(located.first, (0..n).map(|n| u64::from(n % 3)).sum::<u64>());
+                    found += 1;
+                }
+                Err(_) => lost += 1,
+            }
+        }
+        assert!(lost == 1 && (47_000..50_000).contains(&found), "{found} found, {lost} lost");
     }
 
     #[test]
