@@ -16,6 +16,8 @@ mod error;
 mod forget;
 mod format;
 mod head;
+#[cfg(test)]
+mod hostile;
 mod id;
 mod index;
 mod intent;
