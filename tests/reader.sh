@@ -159,7 +159,7 @@ PY
       case $what in
         # The newest head taken away whole leaves an older state, which only who remembers a newer one can tell.
         "remove heads/"*) nothing_wrong_in "$WORK/back$S" "$S" ;;
-        *packs/*) fail "$what: not seen by --check" ;;
+        "flip packs/"* | "cut packs/"*) fail "$what: not seen by --check" ;;
         *) diff -rq "$S" "$WORK/back$S" >/dev/null || fail "$what: the reader said all is well, and restored something else" ;;
       esac
     else
