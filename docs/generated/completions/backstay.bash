@@ -1748,7 +1748,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__verify)
-            opts="-r -p -q -v -h --host --tag --path --read-data-subset --read-data --digests --no-key --repair --repair-from --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --host --tag --path --read-data-subset --read-data --digests --no-key --repair --repair-from --accept-loss --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
