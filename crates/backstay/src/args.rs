@@ -22,7 +22,8 @@ use zeroize::Zeroizing;
     disable_help_subcommand = true,
     subcommand_required = true,
     arg_required_else_help = true,
-    after_help = "Start with: backstay init -r /srv/repo; backstay backup -r /srv/repo /home\nSee it work on this machine in a minute: backstay demo"
+    after_help = "Start with: backstay init -r /srv/repo; backstay backup -r /srv/repo /home\n\
+                  See it work on this machine in a minute: backstay demo"
 )]
 pub struct Cli {
     /// Options of every verb.

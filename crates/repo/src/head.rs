@@ -321,6 +321,7 @@ impl State {
         head.adds = self.records.values().map(|record| b64::encode(&record.bytes)).collect();
         head.removes = self.removed.iter().copied().collect();
         head.edits = self.edits.iter().map(|(_, edit)| edit.clone()).collect();
+        head.fenced = self.fenced.iter().copied().collect();
         head.order =
             self.order.iter().filter(|(id, _)| self.records.contains_key(id)).map(|(id, n)| (*id, *n)).collect();
         head

@@ -684,8 +684,10 @@ impl Index {
             let mut c = Cursor::new("an index table", entry);
             let id = ChunkId(c.array()?);
             let (record, offset, len) = (c.u32()? as usize, c.u32()?, c.u32()?);
-            let slot = members.get_mut(record).ok_or_else(|| c.bad("names a record that is not there"))?;
-            slot.push((offset, Member { id, len }));
+            // An entry of a record that is not there is no place of anything.
+            if let Some(slot) = members.get_mut(record) {
+                slot.push((offset, Member { id, len }));
+            }
         }
         for ((_, out), mut members) in out.iter_mut().zip(members) {
             members.sort_by_key(|(offset, _)| *offset);

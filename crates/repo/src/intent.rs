@@ -254,29 +254,44 @@ pub(crate) fn announced(
     }
     let mut all = BTreeMap::new();
     for (id, objects) in objects {
-        let first = objects.iter().find_map(|(_, is_end, opened)| {
-            opened.as_ref().filter(|(body, _)| !is_end && body.seq == 0).map(|(body, signer)| (body.clone(), *signer))
-        });
-        let keys = objects.iter().map(|(key, ..)| key.clone()).collect();
-        let Some((body, author)) = first else {
-            // Without its first object it was given up; a first object that cannot be read still delays.
-            let unreadable = objects.iter().any(|(_, _, opened)| opened.is_none());
-            let left = Announced { kind: Work::Write, seq: 0, ended: !unreadable, head: None, process: None, keys };
-            all.insert(id, left);
-            continue;
-        };
-        let aad: [&[u8]; 3] = [b"BSIN note", &trust.repository.0, &body.domain.0];
-        let note = keep_key(body.domain).zip(b64::decode(&body.note));
-        let note = note.and_then(|(key, note)| open_small(Purpose::Public, &key, &aad, &note));
-        let process = note.and_then(|note| serde_json::from_slice(&note).ok());
-        let mut announced = Announced { kind: body.kind, seq: 0, ended: false, head: None, process, keys };
-        let own = objects.iter().filter_map(|(_, is_end, opened)| Some((is_end, opened.as_ref()?)));
-        for (is_end, (body, _)) in own.filter(|(_, (_, signer))| *signer == author) {
-            announced.seq = announced.seq.max(body.seq);
-            if *is_end && body.ended.is_some() {
-                announced.ended = true;
-                announced.head = body.head;
+        let sound = || objects.iter().filter_map(|(_, is_end, opened)| Some((*is_end, opened.as_ref()?)));
+        let mut authors: Vec<(&Body, SignerId)> = Vec::new();
+        for (_, (body, signer)) in sound().filter(|(is_end, (body, _))| !is_end && body.seq == 0) {
+            if authors.iter().all(|(_, author)| author != signer) {
+                authors.push((body, *signer));
             }
+        }
+        let keys = objects.iter().map(|(key, ..)| key.clone()).collect();
+        // Without its first object it was given up; a first object that cannot be read still delays. Of several authors
+        // all but one are forgers, and nobody knows which: it ends when all say so, and moves when one does.
+        let unreadable = objects.iter().any(|(_, _, opened)| opened.is_none());
+        let mut announced = Announced {
+            kind: Work::Write,
+            seq: 0,
+            ended: !unreadable || !authors.is_empty(),
+            head: None,
+            process: None,
+            keys,
+        };
+        if let [(body, _)] = authors.as_slice() {
+            let aad: [&[u8]; 3] = [b"BSIN note", &trust.repository.0, &body.domain.0];
+            let note = keep_key(body.domain).zip(b64::decode(&body.note));
+            let note = note.and_then(|(key, note)| open_small(Purpose::Public, &key, &aad, &note));
+            announced.process = note.and_then(|note| serde_json::from_slice(&note).ok());
+            announced.kind = body.kind;
+        }
+        for (_, author) in &authors {
+            let mut ended = false;
+            let mut seq = 0;
+            for (is_end, (body, _)) in sound().filter(|(_, (_, signer))| signer == author) {
+                seq = seq.max(body.seq);
+                if is_end && body.ended.is_some() {
+                    ended = true;
+                    announced.head = body.head.or(announced.head);
+                }
+            }
+            announced.seq = announced.seq.saturating_add(seq);
+            announced.ended &= ended;
         }
         all.insert(id, announced);
     }

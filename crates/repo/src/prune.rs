@@ -146,7 +146,18 @@ struct Doomed {
 /// What condemned lists say: which packs go, and which were made of what is needed of them.
 struct Going {
     condemned: HashSet<PackId>,
-    copies: HashSet<PackId>,
+    /// Originals, and the packs that a keeper made of what is needed of them.
+    replaced: Vec<(HashSet<PackId>, HashSet<PackId>)>,
+}
+
+impl Going {
+    /// Whether a chunk that is in all of `places` need not be kept in `pack`, because a keeper's copy of that very pack is
+    /// among them and stays.
+    fn is_replaced(&self, pack: &PackId, places: &[PackId]) -> bool {
+        self.replaced.iter().any(|(originals, copies)| {
+            originals.contains(pack) && places.iter().any(|p| copies.contains(p) && !self.condemned.contains(p))
+        })
+    }
 }
 
 /// What is needed: per pack, and per table one bit for each record.
@@ -213,7 +224,12 @@ impl Repository {
         let silent = BTreeSet::new();
         let keeper =
             Keeper { repository: self, plan, on, signing, reaper, own, silent, report: PruneReport::default() };
-        keeper.run()
+        match keeper.run() {
+            Err(RepoError::Store(e)) if e.is_absent() => {
+                Err(RepoError::Busy(format!("the repository was changed meanwhile ({e}): run it again")))
+            }
+            other => other,
+        }
     }
 }
 
@@ -227,15 +243,18 @@ impl Keeper<'_, '_> {
         let state = State::load(store, trust)?.whole()?;
         let going = Going {
             condemned: lists.iter().flat_map(|(_, list)| list.packs.iter().copied()).collect(),
-            copies: lists.iter().flat_map(|(_, list)| list.copies.iter().copied()).collect(),
+            replaced: lists
+                .iter()
+                .filter(|(_, list)| !list.copies.is_empty())
+                .map(|(_, list)| (list.packs.iter().copied().collect(), list.copies.iter().copied().collect()))
+                .collect(),
         };
         let all_condemned = &going.condemned;
         let mut snapshots = state.snapshots(trust, &self.repository.keyring)?;
         if snapshots.len() != state.records.len() {
-            return Err(RepoError::NotAuthorised {
-                needed: "keeper",
-                held: "key that does not see every domain".into(),
-            });
+            let mut unreadable = state.unreadable(trust, &self.repository.keyring);
+            let held = "key that does not see every domain".into();
+            return Err(unreadable.pop().map_or(RepoError::NotAuthorised { needed: "keeper", held }, |(_, e)| e));
         }
         if self.plan.act == Act::Preview {
             snapshots.retain(|snapshot| !self.plan.as_if_forgotten.contains(&snapshot.id));
@@ -245,12 +264,12 @@ impl Keeper<'_, '_> {
         if let Some((key, e)) = index.damaged.first() {
             return Err(RepoError::damaged(key.path(), format!("cannot be used ({e})")));
         }
-        let mut marks = self.mark(&chunks, &going, &snapshots)?;
         let listed: HashMap<PackId, u64> = store
             .list(Shelf::Packs)?
             .into_iter()
             .filter_map(|listed| Some((PackId::parse(listed.key.name())?, listed.bytes)))
             .collect();
+        let mut marks = self.mark(&chunks, &going, &listed, &snapshots)?;
         self.report.packs_total = listed.len() as u64;
         self.report.bytes_before = listed.values().sum();
         if let Some(lost) = marks.uses.values().find(|u| u.live_records > 0 && !listed.contains_key(&u.pack.id)) {
@@ -453,7 +472,13 @@ impl Keeper<'_, '_> {
     // ---- what is needed ------------------------------------------------------------------------------------------
 
     /// Walks every snapshot's lists, shared nodes once, and adds up what of each pack is needed.
-    fn mark(&self, chunks: &Chunks, going: &Going, snapshots: &[Snapshot]) -> Result<Marks> {
+    fn mark(
+        &self,
+        chunks: &Chunks,
+        going: &Going,
+        listed: &HashMap<PackId, u64>,
+        snapshots: &[Snapshot],
+    ) -> Result<Marks> {
         let index = chunks.index();
         let mut live: Vec<Vec<u64>> = Vec::new();
         for table in 0..index.table_count() {
@@ -463,23 +488,35 @@ impl Keeper<'_, '_> {
         // but for the originals of what a keeper itself put together anew.
         let one_is_enough = self.repository.trust.writers_are_keepers();
         let mut mark = |id: &crate::id::ChunkId| -> Result<()> {
-            let hits = index.find_all(id)?;
-            let mut chosen: Vec<&Hit> = hits.iter().collect();
-            if hits.len() > 1 {
-                let packs: Vec<PackId> = hits.iter().map(|hit| Ok(index.place_of(hit)?.pack)).collect::<Result<_>>()?;
-                let first = |wanted: &dyn Fn(&PackId) -> bool| packs.iter().position(wanted);
-                let copy = first(&|pack| going.copies.contains(pack) && !going.condemned.contains(pack));
-                // What is only in condemned packs is rescued by being marked there.
-                let any = copy.or(first(&|pack| !going.condemned.contains(pack)).or(Some(0)).filter(|_| one_is_enough));
-                chosen = any.map_or(chosen, |n| vec![&hits[n]]);
+            let mut hits: Vec<(Hit, PackId)> = Vec::new();
+            for hit in index.find_all(id)? {
+                // A place that cannot be is no place.
+                match index.place_of(&hit) {
+                    Ok(place) => hits.push((hit, place.pack)),
+                    Err(e) if e.is_damage() && !index.has_vanished() => {}
+                    Err(e) => return Err(e),
+                }
             }
+            if hits.iter().any(|(_, pack)| listed.contains_key(pack)) {
+                hits.retain(|(_, pack)| listed.contains_key(pack));
+            }
+            if hits.len() > 1 {
+                let packs: Vec<PackId> = hits.iter().map(|(_, pack)| *pack).collect();
+                hits.retain(|(_, pack)| !going.is_replaced(pack, &packs));
+            }
+            if hits.len() > 1 && one_is_enough {
+                // What is only in condemned packs is rescued by being marked there.
+                let stays = hits.iter().position(|(_, pack)| !going.condemned.contains(pack)).unwrap_or(0);
+                hits = vec![hits[stays]];
+            }
+            let chosen = hits;
             if chosen.is_empty() {
                 return Err(match index.has_vanished() {
                     true => RepoError::Busy("another prune changed the repository meanwhile: run it again".into()),
                     false => RepoError::MissingChunk(*id),
                 });
             }
-            for hit in chosen {
+            for (hit, _) in chosen {
                 live[hit.table][hit.record as usize / 64] |= 1 << (hit.record % 64);
             }
             Ok(())
@@ -613,6 +650,7 @@ impl Keeper<'_, '_> {
             copies.push(stored.pack.id);
             tables.entry(domain).or_default().add_pack(stored.pack, &stored.records);
         }
+        self.check_own()?;
         for (domain, table) in tables {
             self.write_table(domain, table)?;
         }

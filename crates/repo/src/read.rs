@@ -106,7 +106,9 @@ impl Chunks {
     /// replaced meanwhile; after that packs that no table names are searched, so that a lost table costs time, not data.
     pub(crate) fn places(&self, id: &ChunkId) -> Result<Vec<Place>> {
         let in_tables = |index: &Index| -> Result<Vec<Place>> {
-            index.find_all(id)?.iter().map(|hit| index.place_of(hit)).collect()
+            // A place that cannot be must not hide one that can.
+            let places = index.find_all(id)?.into_iter().map(|hit| index.place_of(&hit));
+            places.filter(|place| !place.as_ref().is_err_and(RepoError::is_damage)).collect()
         };
         let index = self.index();
         let found = in_tables(&index);

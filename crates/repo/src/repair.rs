@@ -4,7 +4,7 @@
 
 use crate::error::{RepoError, Result};
 use crate::head::{self, State};
-use crate::id::{HeadId, PackId, RunId};
+use crate::id::{HeadId, PackId, RunId, SnapshotId};
 use crate::index::{HeaderParts, Index, PackRef, TABLE_ENTRIES_MAX, TableBuilder};
 use crate::intent::{self, Process, Work};
 use crate::pack::{PackKind, read_whole};
@@ -140,7 +140,8 @@ impl Repository {
         Ok(false)
     }
 
-    /// Gives up for lost the heads that are named and gone, damaged or invalid: from then on the repository is what is
+    /// Gives up for lost the heads that are named and gone, damaged or invalid, and the snapshots whose records cannot be
+    /// opened: from then on the repository is what is
     /// left, and can be pruned again. Returns how many there were.
     ///
     /// # Errors
@@ -150,16 +151,19 @@ impl Repository {
         let reaper = Reaper::of(&self.store);
         let state = self.state()?;
         let lost: Vec<HeadId> = state.problems.iter().map(|(id, _)| *id).collect();
-        if lost.is_empty() {
+        let unreadable: Vec<SnapshotId> =
+            state.unreadable(&self.trust, &self.keyring).into_iter().map(|(id, _)| id).collect();
+        if lost.is_empty() && unreadable.is_empty() {
             return Ok(0);
         }
         let mut checkpoint = state.checkpoint(&self.world);
         checkpoint.covers.extend(&lost);
+        checkpoint.removes.extend(&unreadable);
         head::commit(&self.store, &self.trust, &signing, &checkpoint)?;
         for id in state.heads.iter().chain(&lost) {
             reaper.delete(&head::head_key(id))?;
         }
-        Ok(lost.len())
+        Ok(lost.len() + unreadable.len())
     }
 
     fn named_runs(&self) -> Result<HashSet<RunId>> {

@@ -38,7 +38,7 @@ pub struct Args {
     repair_from: Option<String>,
     /// Give up for lost the part of the history that is damaged or gone and that no copy has: what is left is the
     /// repository then, and can be pruned again
-    #[arg(long, conflicts_with = "no_key")]
+    #[arg(long, conflicts_with_all = ["no_key", "repair_from"])]
     accept_loss: bool,
 }
 
@@ -86,7 +86,7 @@ pub fn run(mut args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Resu
         let mut repository = global.open(ctx, out)?;
         if args.accept_loss {
             let lost = ops::verify::accept_loss(ctx, &repository)?;
-            out.say(format_args!("given up for lost: {lost} heads of the history"));
+            out.say(format_args!("given up for lost: {lost} heads or snapshots"));
         }
         let progress = progress(out);
         ops::verify::verify(ctx, &mut repository, &request, &|step| advance(&progress, step))?
