@@ -3,8 +3,9 @@
 use crate::ctx::Ctx;
 use crate::failure::Failure;
 use crate::open::remember;
-use repo::{Act, Grace, MaxUnused, PrunePlan, PruneReport, PruneStep, Repository, SnapshotId};
+use repo::{Act, Grace, MaxUnused, PrunePlan, PruneReport, PruneStep, RepoError, Repository, SnapshotId};
 use serde::Serialize;
+use std::time::Duration;
 
 /// What is asked of `prune`.
 #[derive(Clone, Copy)]
@@ -55,10 +56,25 @@ pub(crate) fn prune_without(
         life: &|process| ctx.life_of(process),
         process: ctx.process.clone(),
     };
-    let report = repository.prune(&plan, on)?;
+    let report = patiently(ctx, || repository.prune(&plan, on))?;
     if request.act == Act::Do {
         // A prune may have folded the heads.
         remember(ctx, repository);
     }
     Ok(PruneOutcome { dry_run: request.act == Act::Preview, report })
+}
+
+/// Tries again a few times, after a random while, when somebody else is at work: two that begin together both step back.
+fn patiently<T>(ctx: &Ctx, mut work: impl FnMut() -> Result<T, RepoError>) -> Result<T, RepoError> {
+    const TRIES: u32 = 4;
+    for _ in 1..TRIES {
+        match work() {
+            Err(RepoError::Busy(_)) if !ctx.world.stop.requested() => {
+                let draw = u64::from(u16::from_le_bytes(ctx.world.random()));
+                ctx.world.clock.sleep(Duration::from_millis(200 + draw % 1800));
+            }
+            other => return other,
+        }
+    }
+    work()
 }

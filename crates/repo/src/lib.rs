@@ -5,6 +5,8 @@
 //! What it may not know: sources, configuration, people, clocks other than [`store::World`]'s, threads other than its lanes.
 //! Where data comes from and goes: from `sources` to [`store::Store`], and back.
 #![warn(missing_docs)]
+// The order of a hash is another in every run, and a simulation must be repeatable.
+#![warn(clippy::iter_over_hash_type)]
 
 mod b64;
 mod capture;

@@ -283,11 +283,12 @@ impl Keeper<'_, '_> {
 
         let swept = self.sweep_ripe(&index, &ripe, uses, &listed)?;
         let stays = |id: &PackId| !swept.contains(id);
-        let dead: Vec<PackId> = listed
+        let mut dead: Vec<PackId> = listed
             .keys()
             .filter(|id| stays(id) && !all_condemned.contains(id) && uses.get(id).is_none_or(|u| u.live_records == 0))
             .copied()
             .collect();
+        dead.sort();
         let kept = |u: &&PackUse| u.live_records > 0 && !repack.contains(&u.pack.id);
         self.report.packs_kept = uses.values().filter(kept).count() as u64;
         self.report.bytes_unused = uses.values().filter(kept).map(|u| u.dead_bytes).sum();
