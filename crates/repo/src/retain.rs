@@ -113,10 +113,22 @@ pub struct Policy {
     pub within_monthly: Option<Duration>,
     /// The same of years.
     pub within_yearly: Option<Duration>,
+    /// Which point of an hour, day, week, month or year stays.
+    pub of_period: OfPeriod,
     /// Points that carry every tag of any of these lists. The tag `""` means: carries no tag at all.
     pub tags: Vec<Vec<String>>,
     /// Whether a group may end empty.
     pub allow_empty: AllowEmpty,
+}
+
+/// Which point of a period stands for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OfPeriod {
+    /// The newest: a period that is not over moves on with every run.
+    #[default]
+    Newest,
+    /// The first: once taken it stays until its period expires.
+    First,
 }
 
 /// What becomes of a point.
@@ -150,6 +162,8 @@ pub enum Tier {
 pub enum Pick {
     /// The newest of the bucket.
     Newest,
+    /// The first of the bucket.
+    First,
     /// The oldest point of the group: kept while a rule is not used up, so that a young history reaches as far back as
     /// it can.
     Oldest,
@@ -321,7 +335,7 @@ fn judge(history: &[Seat], policy: &Policy, now: Timestamp, reasons: &mut [Vec<R
     }
     let counting = believed(history, now, reasons);
     for rule in policy.rules() {
-        rule.apply(&counting, reasons);
+        rule.apply(&counting, policy.of_period, reasons);
     }
     for seat in history.iter().filter(|seat| seat.point.complete) {
         let matching = policy.tags.iter().filter(|tags| carries(seat.point, tags));
@@ -433,8 +447,11 @@ enum Reach {
 
 impl Rule {
     /// Adds this rule's reason to every point it keeps. `counting` goes from the latest commit to the earliest.
-    fn apply(&self, counting: &[Seat], reasons: &mut [Vec<Reason>]) {
+    fn apply(&self, counting: &[Seat], of_period: OfPeriod, reasons: &mut [Vec<Reason>]) {
         let Some(newest) = counting.first() else { return };
+        if of_period == OfPeriod::First && self.tier != Tier::Each {
+            return self.apply_to_first(counting, newest, reasons);
+        }
         // Buckets seen, not the last bucket alone: times may differ from the order of commits within the tolerance,
         // and clocks that flip around midnight would use up a count two days at a time.
         let mut seen = BTreeSet::new();
@@ -453,6 +470,30 @@ impl Rule {
             nth += 1;
             reasons[seat.at].push(match self.reach {
                 Reach::Count(count) => Reason::Counted { tier: self.tier, nth, count, pick },
+                Reach::Span(span) => Reason::Within { tier: self.tier, span, pick },
+            });
+        }
+    }
+}
+
+impl Rule {
+    /// As [`Rule::apply`], where the first point of each bucket stands for it.
+    fn apply_to_first(&self, counting: &[Seat], newest: &Seat, reasons: &mut [Vec<Reason>]) {
+        // Buckets in the order in which the walk meets them, latest first; the last point met of each is its first.
+        let mut firsts: Vec<((usize, i32, [u8; 3]), &Seat)> = Vec::new();
+        for (rank, seat) in counting.iter().enumerate() {
+            let bucket = self.tier.bucket(seat.point, rank);
+            match firsts.iter_mut().find(|(known, _)| *known == bucket) {
+                Some((_, first)) => *first = seat,
+                None => firsts.push((bucket, seat)),
+            }
+        }
+        let pick = Pick::First;
+        for (nth, (_, seat)) in (1u32..).zip(&firsts) {
+            reasons[seat.at].push(match self.reach {
+                Reach::Count(Count::Last(count)) if nth > count => continue,
+                Reach::Count(count) => Reason::Counted { tier: self.tier, nth, count, pick },
+                Reach::Span(span) if gap(seat.point.time, newest.point.time) >= span => continue,
                 Reach::Span(span) => Reason::Within { tier: self.tier, span, pick },
             });
         }
@@ -492,8 +533,9 @@ impl fmt::Display for Reason {
             Reason::Counted { tier, nth, count, pick } => {
                 let (rule, unit) = tier.words();
                 let unit = match pick {
-                    Pick::Newest => unit,
-                    Pick::Oldest => "oldest,",
+                    Pick::Newest => unit.to_owned(),
+                    Pick::First => format!("first of {unit}"),
+                    Pick::Oldest => "oldest,".to_owned(),
                 };
                 match count {
                     Count::Last(count) => write!(f, "{rule}, {unit} {nth} of {count}"),
@@ -507,6 +549,7 @@ impl fmt::Display for Reason {
                 }
                 match pick {
                     Pick::Newest => {}
+                    Pick::First => write!(f, "first, ")?,
                     Pick::Oldest => write!(f, "oldest, ")?,
                 }
                 write!(f, "within {} of the newest", Span(*span))

@@ -618,7 +618,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__forget)
-            opts="-l -H -d -w -m -y -g -n -r -p -q -v -h --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --keep-within-hourly --keep-within-daily --keep-within-weekly --keep-within-monthly --keep-within-yearly --keep-tag --host --tag --path --group-by --allow-empty --dry-run --prune --max-unused --grace --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-l -H -d -w -m -y -g -n -r -p -q -v -h --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --keep-within-hourly --keep-within-daily --keep-within-weekly --keep-within-monthly --keep-within-yearly --keep-first --keep-tag --host --tag --path --group-by --allow-empty --dry-run --prune --max-unused --grace --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -245,6 +245,7 @@ complete -c backstay -n "__fish_backstay_using_subcommand forget" -l repository-
 complete -c backstay -n "__fish_backstay_using_subcommand forget" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand forget" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand forget" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand forget" -l keep-first -d 'Of each hour, day, week, month and year keep the first instead of the newest'
 complete -c backstay -n "__fish_backstay_using_subcommand forget" -l allow-empty -d 'A group may lose its newest complete and its newest verified snapshot'
 complete -c backstay -n "__fish_backstay_using_subcommand forget" -s n -l dry-run -d 'Say what would be removed, and remove nothing'
 complete -c backstay -n "__fish_backstay_using_subcommand forget" -l prune -d 'Prune afterwards'

@@ -11,7 +11,7 @@ use ops::prune::PruneRequest;
 use ops::snapshots::SnapshotRow;
 use ops::{Ctx, Exit, Failure};
 use repo::Act;
-use repo::retain::{AllowEmpty, Count, Policy};
+use repo::retain::{AllowEmpty, Count, OfPeriod, Policy};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -89,6 +89,9 @@ struct Rules {
     /// The same of years
     #[arg(long, value_name = "DURATION", value_parser = span)]
     keep_within_yearly: Option<Duration>,
+    /// Of each hour, day, week, month and year keep the first instead of the newest
+    #[arg(long)]
+    keep_first: bool,
     /// Keep those with this tag; with a comma: with all of these; empty: without any
     #[arg(long, value_name = "TAG[,TAG]")]
     keep_tag: Vec<String>,
@@ -110,6 +113,7 @@ impl Rules {
             within_weekly: self.keep_within_weekly,
             within_monthly: self.keep_within_monthly,
             within_yearly: self.keep_within_yearly,
+            of_period: if self.keep_first { OfPeriod::First } else { OfPeriod::Newest },
             tags: self.keep_tag.into_iter().map(tags).collect(),
             allow_empty: AllowEmpty::No,
         }

@@ -177,6 +177,38 @@ fn date(mut day: i128) -> (i128, i128, i128) {
 }
 
 #[test]
+fn the_first_of_each_period_stays_where_that_is_asked_for() {
+    let months = [
+        at("2025-10-03 02"),
+        at("2025-10-20 02"),
+        at("2025-11-01 02"),
+        at("2025-11-15 02"),
+        at("2025-12-05 02"),
+        at("2025-12-06 02"),
+    ];
+    let policy = Policy { monthly: Some(Count::Last(2)), of_period: OfPeriod::First, ..none() };
+    let expect = [
+        "a remove: no rule keeps it",
+        "b remove: no rule keeps it",
+        "c keep: monthly, first of month 2 of 2",
+        "d remove: no rule keeps it",
+        "e keep: monthly, first of month 1 of 2",
+        "f keep: newest complete of its source",
+    ];
+    check(given(months, policy), &expect);
+    // What was the first stays the first when others come and go.
+    let survivors = [at("2025-11-01 02"), at("2025-12-05 02"), at("2025-12-06 02"), at("2025-12-30 02")];
+    let policy = Policy { monthly: Some(Count::Last(2)), of_period: OfPeriod::First, ..none() };
+    let expect = [
+        "a keep: monthly, first of month 2 of 2",
+        "b keep: monthly, first of month 1 of 2",
+        "c remove: no rule keeps it",
+        "d keep: newest complete of its source",
+    ];
+    check(given(survivors, policy), &expect);
+}
+
+#[test]
 fn the_calendar_of_these_tests_is_right() {
     let week = |when: &str| (civil(moment(when)).iso_year, civil(moment(when)).iso_week);
     assert_eq!(moment("2025-03-10 14:30").0, 1_741_617_000 * 1_000_000_000);
