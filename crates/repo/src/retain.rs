@@ -434,6 +434,9 @@ impl Policy {
     }
 }
 
+/// What points of one bucket share: a rank, a year, and the rest of a date.
+type Bucket = (usize, i32, [u8; 3]);
+
 /// One rule: buckets, and how far back it goes.
 struct Rule {
     tier: Tier,
@@ -480,7 +483,7 @@ impl Rule {
     /// As [`Rule::apply`], where the first point of each bucket stands for it.
     fn apply_to_first(&self, counting: &[Seat], newest: &Seat, reasons: &mut [Vec<Reason>]) {
         // Buckets in the order in which the walk meets them, latest first; the last point met of each is its first.
-        let mut firsts: Vec<((usize, i32, [u8; 3]), &Seat)> = Vec::new();
+        let mut firsts: Vec<(Bucket, &Seat)> = Vec::new();
         for (rank, seat) in counting.iter().enumerate() {
             let bucket = self.tier.bucket(seat.point, rank);
             match firsts.iter_mut().find(|(known, _)| *known == bucket) {
@@ -502,7 +505,7 @@ impl Rule {
 
 impl Tier {
     /// What two points share when they fall into one bucket.
-    fn bucket(self, point: &Point, rank: usize) -> (usize, i32, [u8; 3]) {
+    fn bucket(self, point: &Point, rank: usize) -> Bucket {
         let Civil { year, month, day, hour, iso_year, iso_week } = point.civil;
         match self {
             Tier::Each => (rank, 0, [0; 3]),
