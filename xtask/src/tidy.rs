@@ -177,7 +177,7 @@ fn holds(line: &str, word: &str, place: Where) -> bool {
     line.match_indices(word).any(|(at, _)| {
         let before = line[..at].chars().next_back();
         let after = line[at + word.len()..].chars().next();
-        // A path is of this machine only where it begins: /srv/work/ is not meant.
+        // A path is of this machine only where it begins: one that has such a name further in is not meant.
         let begins = !word.starts_with('/') || before.is_none_or(|c| !c.is_alphanumeric() && !"_-.}~".contains(c));
         let alone = |c: Option<char>| c.is_none_or(|c| !c.is_alphanumeric() && c != '_');
         begins && (place != Where::Word || (alone(before) && alone(after)))
