@@ -1,4 +1,4 @@
-//! Forged places, beginnings and copies, and prunes that wake too late.
+//! The tests: forgeries by enrolled writers, rival prunes, runs that wake too late, objects that are gone.
 
 use super::*;
 
@@ -258,31 +258,62 @@ fn much_to_prune() -> (Lab, Snapshot, Files) {
     (lab, snapshot, kept)
 }
 
+fn prune_all(repository: &Repository) -> Result<PruneReport> {
+    prune_with(repository, Life::Unknown, MaxUnused::Percent(0.0))
+}
+
+/// A prune, and those that ran beside it; none when it has fewer steps.
+struct Rivals {
+    lab: Lab,
+    snapshot: Snapshot,
+    kept: Files,
+    long: Result<PruneReport>,
+    others: Vec<Result<PruneReport>>,
+}
+
+/// Lets `rounds` prunes run, `pause` seconds apart, at the `steps`-th step of another prune.
+fn rivals_at_step(steps: usize, rounds: usize, pause: u64) -> Rivals {
+    let (lab, snapshot, kept) = much_to_prune();
+    let (beside, others) = (lab.clone(), Arc::new(Mutex::new(Vec::new())));
+    let (mut left, results) = (steps, Arc::clone(&others));
+    let when = move |_, _| {
+        let due = left == 0;
+        left = left.wrapping_sub(1);
+        due
+    };
+    let happens = move || {
+        for _ in 0..rounds {
+            results.lock().unwrap().push(prune_all(&beside.open()));
+            beside.wait(pause);
+        }
+    };
+    let keeper = lab.open();
+    lab.site.hooks.lock().unwrap().push((Box::new(when), Box::new(happens)));
+    let long = prune_all(&keeper);
+    lab.site.hooks.lock().unwrap().clear();
+    let others = std::mem::take(&mut *others.lock().unwrap());
+    Rivals { lab, snapshot, kept, long, others }
+}
+
+/// Nothing was lost, the next prunes succeed and leave nothing waiting, and a backup relies on nothing that is gone.
+fn assert_settles(lab: &Lab, snapshot: &Snapshot, kept: &Files, what: &str) {
+    assert_whole(lab, snapshot, kept);
+    for _ in 0..2 {
+        let next = prune_all(&lab.open());
+        assert!(next.is_ok(), "{what}; then {next:?}");
+        assert_whole(lab, snapshot, kept);
+    }
+    assert_eq!(lab.count(Shelf::Condemned), 0, "{what}");
+    let again = back_up(&lab.open(), &files(1, 150)).snapshot;
+    assert_whole(lab, &again, &files(1, 150));
+}
+
 /// Lets `rounds` prunes run, `pause` seconds apart, at each step of another prune in turn: nothing is lost and the next
 /// prune succeeds. Returns how many steps there were, and how many of the rivals stepped back.
 fn prune_beside_each_step(rounds: usize, pause: u64) -> (usize, usize) {
-    let all = |repository: &Repository| prune_with(repository, Life::Unknown, MaxUnused::Percent(0.0));
     let (mut steps, mut refused) = (0usize, 0usize);
     loop {
-        let (lab, snapshot, kept) = much_to_prune();
-        let (beside, others) = (lab.clone(), Arc::new(Mutex::new(Vec::new())));
-        let (mut left, results) = (steps, Arc::clone(&others));
-        let when = move |_, _| {
-            let due = left == 0;
-            left = left.wrapping_sub(1);
-            due
-        };
-        let happens = move || {
-            for _ in 0..rounds {
-                results.lock().unwrap().push(all(&beside.open()));
-                beside.wait(pause);
-            }
-        };
-        let keeper = lab.open();
-        lab.site.hooks.lock().unwrap().push((Box::new(when), Box::new(happens)));
-        let long = all(&keeper);
-        lab.site.hooks.lock().unwrap().clear();
-        let others = std::mem::take(&mut *others.lock().unwrap());
+        let Rivals { lab, snapshot, kept, long, others } = rivals_at_step(steps, rounds, pause);
         if others.is_empty() {
             assert!(long.unwrap().packs_repacked > 0);
             return (steps, refused);
@@ -291,15 +322,7 @@ fn prune_beside_each_step(rounds: usize, pause: u64) -> (usize, usize) {
         for result in others.iter().chain([&long]) {
             assert!(matches!(result, Ok(_) | Err(RepoError::Busy(_))), "{what}");
         }
-        assert_whole(&lab, &snapshot, &kept);
-        for _ in 0..2 {
-            let next = all(&lab.open());
-            assert!(next.is_ok(), "{what}; then {next:?}");
-            assert_whole(&lab, &snapshot, &kept);
-        }
-        assert_eq!(lab.count(Shelf::Condemned), 0, "{what}");
-        let again = back_up(&lab.open(), &files(1, 150)).snapshot;
-        assert_whole(&lab, &again, &files(1, 150));
+        assert_settles(&lab, &snapshot, &kept, &what);
         refused += others.iter().filter(|other| other.is_err()).count();
         steps += 1;
     }
@@ -552,28 +575,9 @@ fn what_a_fenced_run_commits_after_a_checkpoint_does_not_count() {
 /// Lets `rounds` prunes run, `pause` seconds apart, at each step of another prune in turn. Whatever comes of them, nothing
 /// is lost and the next prune succeeds. Returns how many steps there were, and of how many the other prune was given up.
 fn give_up_at_each_step(rounds: usize, pause: u64) -> (usize, usize) {
-    let all = |repository: &Repository| prune_with(repository, Life::Unknown, MaxUnused::Percent(0.0));
     let (mut steps, mut given_up) = (0usize, 0usize);
     loop {
-        let (lab, snapshot, kept) = much_to_prune();
-        let (beside, others) = (lab.clone(), Arc::new(Mutex::new(Vec::new())));
-        let (mut left, results) = (steps, Arc::clone(&others));
-        let when = move |_, _| {
-            let due = left == 0;
-            left = left.wrapping_sub(1);
-            due
-        };
-        let happens = move || {
-            for _ in 0..rounds {
-                results.lock().unwrap().push(all(&beside.open()));
-                beside.wait(pause);
-            }
-        };
-        let keeper = lab.open();
-        lab.site.hooks.lock().unwrap().push((Box::new(when), Box::new(happens)));
-        let long = all(&keeper);
-        lab.site.hooks.lock().unwrap().clear();
-        let others = std::mem::take(&mut *others.lock().unwrap());
+        let Rivals { lab, snapshot, kept, long, others } = rivals_at_step(steps, rounds, pause);
         if others.is_empty() {
             assert!(long.unwrap().packs_repacked > 0);
             return (steps, given_up);
@@ -587,15 +591,7 @@ fn give_up_at_each_step(rounds: usize, pause: u64) -> (usize, usize) {
             Err(RepoError::Fenced) => given_up += 1,
             Err(_) => panic!("{what}"),
         }
-        assert_whole(&lab, &snapshot, &kept);
-        for _ in 0..2 {
-            let next = all(&lab.open());
-            assert!(next.is_ok(), "{what}; then {next:?}");
-            assert_whole(&lab, &snapshot, &kept);
-        }
-        assert_eq!(lab.count(Shelf::Condemned), 0, "{what}");
-        let again = back_up(&lab.open(), &files(1, 150)).snapshot;
-        assert_whole(&lab, &again, &files(1, 150));
+        assert_settles(&lab, &snapshot, &kept, &what);
         steps += 1;
     }
 }
