@@ -158,6 +158,7 @@ class Repository:
     def __init__(self, path, secret):
         self.path = path
         self.certificates = {}  # signer id -> list of certificate bodies
+        self.revoked = set()  # signer ids
         configs = self.read_configs()
         need(configs, "no validly signed backstay.json or keys/config.* of a supported format")
         self.open_keys(secret, {c["repository"] for c in configs})
@@ -299,7 +300,10 @@ class Repository:
                 certified = from_hex(body["signer"], 16)
                 need(certified == signer_id(from_hex(body["public"], 32)), "signer id does not belong to the public key")
                 need(isinstance(body["roles"], list), "has no roles")
-                found.setdefault(certified, []).append(body)
+                if body["roles"]:
+                    found.setdefault(certified, []).append(body)
+                else:
+                    self.revoked.add(certified)
             except MALFORMED as e:
                 say("warning", f"{name}: {reason(e)}")
         self.certificates = found
@@ -322,10 +326,13 @@ class Repository:
 
     def read_heads(self):
         """§9: all verified heads, as id -> envelope. Lost parents are fatal."""
-        heads, covered = {}, {}
+        heads, covered, silent = {}, {}, set()
         for name, data in self.objects("heads", ""):
             try:
                 head = self.envelope(b"BSHD", data)
+                if head.signer in self.revoked:
+                    silent.add(name.split("/")[1])  # a checkpoint repeats what it said while it might
+                    continue
                 need(head.body["v"] == 1, "unknown version")
                 need(self.allowed(head.signer, ["writer", "keeper"]), "its signer may not write heads")
                 if not self.allowed(head.signer, ["keeper"]) and (head.body.get("removes") or head.body.get("covers")):
@@ -339,6 +346,7 @@ class Repository:
             for other in head.body.get("covers") or []:
                 covered[other] = head_id
         for head_id, head in heads.items():
+            head.body["parents"] = [p for p in head.body["parents"] if p not in silent or p in covered]
             for parent in head.body["parents"]:
                 need(parent in heads or parent in covered,
                      f"head {head_id} follows head {parent}, which is missing: heads were lost, or the repository was rolled back")

@@ -56,6 +56,10 @@ pub struct Global {
         conflicts_with = "key_file"
     )]
     pub key_command: Option<String>,
+    /// File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE,
+    /// BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub key_passphrase_file: Option<PathBuf>,
     /// Write JSON: one document, or one line per event and a summary last
     #[arg(long, global = true)]
     pub json: bool,
@@ -190,6 +194,38 @@ impl Global {
     /// # Errors
     /// `usage` when there is none of these.
     pub fn key(&self) -> Result<KeyFrom, Failure> {
+        let key = self.key_itself()?;
+        if matches!(key, KeyFrom::Prompt(_)) {
+            return Ok(key);
+        }
+        Ok(match self.passphrase()? {
+            Some(passphrase) => KeyFrom::Protected { key: Box::new(key), passphrase: Box::new(passphrase) },
+            None => key,
+        })
+    }
+
+    /// Where the passphrase of a key file comes from, should it have one: the option, `BACKSTAY_KEY_PASSPHRASE`,
+    /// `…_FILE`, `…_COMMAND`, and on a terminal a person.
+    ///
+    /// # Errors
+    /// `usage` for variables that make no sense.
+    pub fn passphrase(&self) -> Result<Option<KeyFrom>, Failure> {
+        if let Some(file) = &self.key_passphrase_file {
+            return Ok(Some(KeyFrom::File(file.clone())));
+        }
+        if let Some(text) = env_text("BACKSTAY_KEY_PASSPHRASE")? {
+            return Ok(Some(KeyFrom::Text(Zeroizing::new(text))));
+        }
+        if let Some(file) = env("BACKSTAY_KEY_PASSPHRASE_FILE") {
+            return Ok(Some(KeyFrom::File(file.into())));
+        }
+        if let Some(command) = env_text("BACKSTAY_KEY_PASSPHRASE_COMMAND")? {
+            return Ok(Some(KeyFrom::Command(ops::split_words(&command)?)));
+        }
+        Ok(prompt::is_possible().then_some(KeyFrom::Prompt(prompt::secret)))
+    }
+
+    fn key_itself(&self) -> Result<KeyFrom, Failure> {
         if let Some(file) = &self.key_file {
             return Ok(KeyFrom::File(file.clone()));
         }

@@ -153,6 +153,18 @@ impl KeyFile {
         Ok(())
     }
 
+    /// Writes the key and puts it in the place of `old`. When this returns `Ok` it survives power loss; until then `old` does.
+    ///
+    /// # Errors
+    /// `key-file` when it cannot be written.
+    pub fn replace(self, old: &Path, key: &[u8]) -> Result<(), Failure> {
+        let path = self.path.clone();
+        self.fill(key)?;
+        let dir = old.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let renamed = std::fs::rename(&path, old).and_then(|()| File::open(dir)?.sync_all());
+        renamed.map_err(|e| KeyFile::failed(old, &e))
+    }
+
     fn failed(path: &Path, e: &std::io::Error) -> Failure {
         Failure::new(Exit::TargetUnreachable, "key-file", format!("cannot write the key file {}: {e}", path.display()))
     }

@@ -21,6 +21,7 @@ pub mod key;
 pub mod listing;
 pub mod ls;
 mod open;
+pub mod pace;
 pub mod prune;
 pub mod restore;
 pub mod select;

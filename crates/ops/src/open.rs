@@ -7,6 +7,7 @@
 use crate::ctx::Ctx;
 use crate::failure::{Exit, Failure};
 use repo::{Credential, HeadId, RepoError, Repository};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -17,6 +18,17 @@ use store::{Kind, LocalStore, NetworkPolicy, Store};
 use zeroize::Zeroizing;
 
 const KEY_BYTES_MAX: u64 = 64 << 10;
+
+/// Variables that say where the key is, or hold it.
+pub(crate) const KEY_VARIABLES: [&str; 7] = [
+    "BACKSTAY_KEY",
+    "BACKSTAY_KEY_FD",
+    "BACKSTAY_KEY_FILE",
+    "BACKSTAY_KEY_COMMAND",
+    "BACKSTAY_KEY_PASSPHRASE",
+    "BACKSTAY_KEY_PASSPHRASE_FILE",
+    "BACKSTAY_KEY_PASSPHRASE_COMMAND",
+];
 
 /// Where a repository is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,6 +105,13 @@ pub enum KeyFrom {
     Fd(u32),
     /// A person, by a function that is given the question.
     Prompt(fn(&str) -> Result<Zeroizing<String>, Failure>),
+    /// From there; and where it turns out to have a passphrase of its own, that comes from elsewhere.
+    Protected {
+        /// The key.
+        key: Box<KeyFrom>,
+        /// The passphrase of its file.
+        passphrase: Box<KeyFrom>,
+    },
 }
 
 /// A key as read, with what is worth a warning about where it was.
@@ -131,9 +150,24 @@ impl KeyFrom {
                 file.and_then(|mut file| read_all(&mut file)).map_err(|e| unreadable(what(), &e))?
             }
             KeyFrom::Command(argv) => printed_by(argv)?,
+            KeyFrom::Protected { key, passphrase } => {
+                let read = key.read(question)?;
+                warning = read.warning;
+                if !repo::is_protected_key(&read.text) {
+                    return Ok(KeyText { text: read.text, warning });
+                }
+                let passphrase = passphrase.read("passphrase of the key file: ")?;
+                warning = warning.or(passphrase.warning);
+                repo::unprotect_key(&read.text, first_line(&passphrase.text))?
+            }
         };
         Ok(KeyText { text, warning })
     }
+}
+
+/// A passphrase without the end of its line.
+pub(crate) fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
 }
 
 fn unreadable(what: String, e: &std::io::Error) -> Failure {
@@ -231,7 +265,7 @@ pub(crate) fn open_store(ctx: &Ctx, store: &Store, key: &KeyFrom) -> Result<Repo
                 ctx.remark(format!("snapshots may be missing: {problem}"));
             }
             if history.tips != seen {
-                write_memory(&memory, &history.tips).err().into_iter().for_each(|why| ctx.remark(why));
+                remember_heads(&memory, &history.tips).err().into_iter().for_each(|why| ctx.remark(why));
             }
         }
         Err(e @ RepoError::LostHistory(_)) => {
@@ -256,7 +290,7 @@ pub(crate) fn looks_like_one(store: &Store) -> Result<bool, Failure> {
 /// Returns one sentence when that was not possible.
 pub fn remember(ctx: &Ctx, repository: &Repository) -> Option<String> {
     let tips = repository.tips().ok()?;
-    write_memory(&memory_of(ctx, repository), &tips).err()
+    remember_heads(&memory_of(ctx, repository), &tips).err()
 }
 
 #[derive(Serialize, Deserialize)]
@@ -267,36 +301,54 @@ struct Memory {
 
 /// One file for each place: a copy that lags behind its original was not rolled back.
 fn memory_of(ctx: &Ctx, repository: &Repository) -> PathBuf {
+    state_file(ctx, repository, "")
+}
+
+/// Where `what` is remembered about the repository in this place.
+pub(crate) fn state_file(ctx: &Ctx, repository: &Repository, what: &str) -> PathBuf {
+    let what = if what.is_empty() { String::new() } else { format!("-{what}") };
     let address = repository.store().address();
     let place = std::fs::canonicalize(&address).map(|path| path.into_os_string().into_encoded_bytes());
     let place = blake3::hash(&place.unwrap_or_else(|_| address.into_bytes())).to_hex();
-    ctx.state_dir.join(format!("{}-{}.json", repository.id(), &place[..16]))
+    ctx.state_dir.join(format!("{}-{}{what}.json", repository.id(), &place[..16]))
 }
 
-fn recall(path: &Path) -> Result<Vec<HeadId>, String> {
-    let bytes = match std::fs::read(path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => {
-            other.map_err(|e| format!("cannot tell whether the repository lost history: {}: {e}", path.display()))?
-        }
-    };
-    match serde_json::from_slice::<Memory>(&bytes) {
-        Ok(memory) if memory.v == 1 => Ok(memory.heads),
-        _ => Err(format!("cannot tell whether the repository lost history: {} is damaged", path.display())),
+/// What is remembered in this file; `None` where there is no such file.
+pub(crate) fn read_memory<T: DeserializeOwned>(path: &Path) -> std::io::Result<Option<T>> {
+    match std::fs::read(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        other => Ok(Some(serde_json::from_slice(&other?)?)),
     }
 }
 
-fn write_memory(path: &Path, heads: &[HeadId]) -> Result<(), String> {
-    let write = || -> std::io::Result<()> {
-        let dir = path.parent().unwrap_or(Path::new("."));
-        std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700).create(dir)?;
-        let temp = dir.join(format!(".{}.tmp", std::process::id()));
-        let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temp)?;
-        serde_json::to_writer(&mut file, &Memory { v: 1, heads: heads.to_vec() })?;
-        file.flush()?;
-        std::fs::rename(&temp, path)
+/// Remembers it, instead of what was remembered before.
+pub(crate) fn write_memory(path: &Path, what: &impl Serialize) -> std::io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700).create(dir)?;
+    let temp = dir.join(format!(".{}.tmp", std::process::id()));
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temp)?;
+    serde_json::to_writer(&mut file, what)?;
+    file.flush()?;
+    std::fs::rename(&temp, path)
+}
+
+fn recall(path: &Path) -> Result<Vec<HeadId>, String> {
+    let untold = |why: &dyn std::fmt::Display| {
+        format!("cannot tell whether the repository lost history: {}: {why}", path.display())
     };
-    write().map_err(|e| format!("cannot remember the repository's history in {}: {e}", path.display()))
+    match read_memory::<Memory>(path) {
+        Ok(None) => Ok(Vec::new()),
+        Ok(Some(memory)) if memory.v == 1 => Ok(memory.heads),
+        Ok(Some(_)) => Err(untold(&"it was written by a later version")),
+        Err(e) if e.kind() == std::io::ErrorKind::InvalidData => Err(untold(&"it is damaged")),
+        Err(e) => Err(untold(&e)),
+    }
+}
+
+fn remember_heads(path: &Path, heads: &[HeadId]) -> Result<(), String> {
+    let memory = Memory { v: 1, heads: heads.to_vec() };
+    write_memory(path, &memory)
+        .map_err(|e| format!("cannot remember the repository's history in {}: {e}", path.display()))
 }
 
 #[cfg(test)]

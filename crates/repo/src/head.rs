@@ -110,7 +110,7 @@ impl Snapshot {
 pub(crate) struct State {
     /// Heads that no other head follows.
     pub(crate) tips: BTreeSet<HeadId>,
-    /// All heads that are present.
+    /// All heads that are present, those of revoked keys too.
     pub(crate) heads: BTreeSet<HeadId>,
     /// Heads that a checkpoint stands for: where they are still there (on a copy, say) they say nothing any more.
     pub(crate) covered: BTreeSet<HeadId>,
@@ -151,9 +151,12 @@ impl State {
             wanted.extend(HeadId::parse(listed.key.name()));
         }
         let mut missing = BTreeSet::new();
+        // Heads that a revoked key signed. They count as far as checkpoints carry what they said.
+        let mut revoked = BTreeSet::new();
         let mut problems: BTreeMap<HeadId, RepoError> = BTreeMap::new();
         while let Some(id) = wanted.pop() {
-            if heads.contains_key(&id) || missing.contains(&id) || problems.contains_key(&id) {
+            let known = missing.contains(&id) || revoked.contains(&id);
+            if known || heads.contains_key(&id) || problems.contains_key(&id) {
                 continue;
             }
             let key = head_key(&id);
@@ -170,6 +173,11 @@ impl State {
                 Err(e) => return Err(e.into()),
             };
             let (head, by) = match decode(trust, &key, &object) {
+                // What it names is of no interest unless a checkpoint covers it, and then it is not needed.
+                Ok((_, by)) if by.revoked => {
+                    revoked.insert(id);
+                    continue;
+                }
                 Ok(head) => head,
                 Err(e) => {
                     problems.insert(id, e);
@@ -195,7 +203,7 @@ impl State {
         let mut state = State {
             problems: problems.into_iter().collect(),
             tips: heads.keys().filter(|id| !named.contains(id) && !covered.contains(id)).copied().collect(),
-            heads: heads.keys().copied().collect(),
+            heads: heads.keys().chain(&revoked).copied().collect(),
             covered,
             ..State::default()
         };
@@ -333,6 +341,7 @@ impl State {
 pub(crate) struct By {
     signer: SignerId,
     keeper: bool,
+    revoked: bool,
 }
 
 type Heads = BTreeMap<HeadId, (Head, By)>;
@@ -340,11 +349,14 @@ type Heads = BTreeMap<HeadId, (Head, By)>;
 /// A head object: what it says, and who says it.
 fn decode(trust: &Trust, key: &Key, object: &[u8]) -> Result<(Head, By)> {
     let (head, signer): (Head, _) = envelope::open(Seal::Head, trust, object).map_err(|e| name_damage(e, key))?;
+    if trust.revoked(signer).is_some() {
+        return Ok((head, By { signer, keeper: false, revoked: true }));
+    }
     if head.v != 1 || !head.features.is_empty() {
         return Err(RepoError::damaged(key.path(), "was made by a later version of the program"));
     }
-    let keeper = trust.is_keeper(signer);
-    if !keeper && !trust.is_writer(signer) {
+    let keeper = trust.was_keeper(signer);
+    if !keeper && !trust.was_writer(signer) {
         return Err(RepoError::damaged(key.path(), format!("is signed by {signer}, who may not commit")));
     }
     let only_adds = head.removes.is_empty()
@@ -355,7 +367,7 @@ fn decode(trust: &Trust, key: &Key, object: &[u8]) -> Result<(Head, By)> {
     if !keeper && !only_adds {
         return Err(RepoError::damaged(key.path(), format!("is signed by {signer}, who may only add")));
     }
-    Ok((head, By { signer, keeper }))
+    Ok((head, By { signer, keeper, revoked: false }))
 }
 
 /// Heads of runs that a keeper gave up and that it had not seen when it did: what they refer to may be swept.

@@ -48,8 +48,8 @@ struct Body {
 impl Body {
     fn may_be_signed_by(&self, trust: &Trust, signer: SignerId) -> bool {
         match self.kind {
-            Work::Write => trust.may_write(signer, self.domain),
-            Work::Keep => trust.is_keeper(signer),
+            Work::Write => trust.might_write(signer, self.domain),
+            Work::Keep => trust.was_keeper(signer),
             Work::Read => true,
         }
     }
@@ -281,13 +281,15 @@ pub(crate) fn announced(
             announced.kind = body.kind;
         }
         for (_, author) in &authors {
-            let mut ended = false;
+            // Whose key was revoked holds nobody up.
+            let revoked = trust.revoked(*author).is_some();
+            let mut ended = revoked;
             let mut seq = 0;
             for (is_end, (body, _)) in sound().filter(|(_, (_, signer))| signer == author) {
                 seq = seq.max(body.seq);
                 if is_end && body.ended.is_some() {
                     ended = true;
-                    announced.head = body.head.or(announced.head);
+                    announced.head = body.head.filter(|_| !revoked).or(announced.head);
                 }
             }
             announced.seq = announced.seq.saturating_add(seq);
@@ -341,7 +343,7 @@ pub(crate) fn condemned(store: &Store, trust: &Trust) -> Result<Vec<(Key, Condem
             Err(e) => return Err(e.into()),
         };
         let (list, signer): (Condemned, SignerId) = envelope::open(Seal::Condemned, trust, &object)?;
-        if !trust.is_keeper(signer) {
+        if !trust.was_keeper(signer) {
             return Err(RepoError::damaged(listed.key.path(), format!("is signed by {signer}, who is no keeper")));
         }
         lists.push((listed.key, list));

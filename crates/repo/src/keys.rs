@@ -71,6 +71,9 @@ impl Credential {
             let bundle = Bundle::from_json(trimmed)?;
             return Ok(Credential::Bundle(Box::new(bundle)));
         }
+        if is_protected_key(trimmed) {
+            return Err(RepoError::BadKey("the key file has a passphrase of its own, which is not known".into()));
+        }
         let identity = trimmed.lines().map(str::trim).find(|line| line.starts_with("AGE-SECRET-KEY-1"));
         match identity {
             Some(line) => {
@@ -83,6 +86,32 @@ impl Credential {
             None => Ok(Credential::Passphrase(Zeroizing::new(text.to_owned()))),
         }
     }
+}
+
+/// Whether a key file has a passphrase of its own: see [`protect_key`].
+pub fn is_protected_key(text: &str) -> bool {
+    crypt::is_armored(text)
+}
+
+/// A key file under a passphrase of its own: an age file in letters, which `age -d` opens too.
+///
+/// # Errors
+/// `BadKey` when it cannot be made.
+pub fn protect_key(key: &str, passphrase: &str) -> Result<String> {
+    crypt::armored(&age_passphrase(passphrase, key.as_bytes())?)
+}
+
+/// The key in a file that has a passphrase of its own.
+///
+/// # Errors
+/// `BadKey` when the file is damaged or the passphrase is another one.
+pub fn unprotect_key(text: &str, passphrase: &str) -> Result<Zeroizing<String>> {
+    let bad = |why: &str| RepoError::BadKey(format!("key file with a passphrase: {why}"));
+    let file = crypt::unarmored(text).ok_or_else(|| bad("it is damaged"))?;
+    let plain = age_open_passphrase(passphrase, &file).map(Zeroizing::new);
+    let plain = plain.ok_or_else(|| bad("the passphrase is another one, or the file is damaged"))?;
+    let text = std::str::from_utf8(&plain).map_err(|_| bad("it holds no text"))?;
+    Ok(Zeroizing::new(text.to_owned()))
 }
 
 /// The keys of one role, as `docs/format.md` §4 writes them.

@@ -13,7 +13,31 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use store::{Lanes, Store, World};
+use store::{Key, Lanes, Store, World};
+
+/// When an object that was handed to the store counts as stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Assurance {
+    /// When the store says that it is durable.
+    #[default]
+    Acknowledged,
+    /// When it was read back as well and is what was handed over. Until then no index names it and no snapshot needs it.
+    ReadBack,
+}
+
+impl Assurance {
+    /// Stores an object; what this promises holds when it returns `Ok`.
+    ///
+    /// # Errors
+    /// Whatever the store returns; `Corrupt` when it gives back something else.
+    pub(crate) fn put(self, store: &Store, key: &Key, object: &[u8]) -> Result<()> {
+        store.put_new(key, object)?;
+        match self {
+            Assurance::Acknowledged => Ok(()),
+            Assurance::ReadBack => Ok(store.get_checked(key).map(drop)?),
+        }
+    }
+}
 
 /// A pack that is durable.
 pub(crate) struct StoredPack {
@@ -32,6 +56,7 @@ pub(crate) struct Stages {
     pub(crate) signing: Arc<Signing>,
     pub(crate) compression: Compression,
     pub(crate) pack_bytes: usize,
+    pub(crate) assurance: Assurance,
 }
 
 /// Fills packs, one of each kind at a time.
@@ -79,8 +104,8 @@ impl Packer {
 }
 
 /// Stores a pack; durable when it returns.
-pub(crate) fn store_pack(store: &Store, pack: Pack) -> Result<StoredPack> {
-    store.put_new(&pack_key(&pack.id), &pack.bytes)?;
+pub(crate) fn store_pack(store: &Store, pack: Pack, assurance: Assurance) -> Result<StoredPack> {
+    assurance.put(store, &pack_key(&pack.id), &pack.bytes)?;
     let bytes = u32::try_from(pack.bytes.len()).expect("a pack is within its limit");
     Ok(StoredPack { pack: PackRef { id: pack.id, bytes, kind: pack.kind }, records: pack.records })
 }
@@ -106,6 +131,7 @@ struct Inline {
     sealer: Sealer,
     packer: Packer,
     store: Store,
+    assurance: Assurance,
     done: Vec<StoredPack>,
 }
 
@@ -120,8 +146,8 @@ impl Pipeline {
         let lanes = stages.world.lanes;
         let Lanes::Threads(n) = lanes else {
             let sealer = Sealer::new(stages.repository, stages.compression)?;
-            let store = stages.store.clone();
-            let inline = Inline { sealer, packer: Packer::new(stages), store, done: Vec::new() };
+            let (store, assurance) = (stages.store.clone(), stages.assurance);
+            let inline = Inline { sealer, packer: Packer::new(stages), store, assurance, done: Vec::new() };
             return Ok(Pipeline { how: How::Inline(Box::new(inline)) });
         };
         let failed: Failed = Arc::default();
@@ -173,12 +199,13 @@ impl Pipeline {
                 }
             }));
         }
+        let assurance = stages.assurance;
         for _ in 0..2 {
             let (store, packs_in, stored, failed) =
                 (stages.store.clone(), packs_in.clone(), stored.clone(), Arc::clone(&failed));
             threads.push(lanes.start("store", move || {
                 for pack in packs_in {
-                    match store_pack(&store, pack) {
+                    match store_pack(&store, pack, assurance) {
                         Ok(pack) => {
                             if stored.send(pack).is_err() {
                                 return;
@@ -198,7 +225,7 @@ impl Pipeline {
             How::Inline(inline) => {
                 let sealed = inline.sealer.seal(group)?;
                 if let Some(pack) = inline.packer.add(&sealed) {
-                    inline.done.push(store_pack(&inline.store, pack)?);
+                    inline.done.push(store_pack(&inline.store, pack, inline.assurance)?);
                 }
                 Ok(())
             }
@@ -225,9 +252,9 @@ impl Pipeline {
     pub(crate) fn finish(self) -> Result<Vec<StoredPack>> {
         match self.how {
             How::Inline(inline) => {
-                let Inline { packer, store, mut done, .. } = *inline;
+                let Inline { packer, store, assurance, mut done, .. } = *inline;
                 for pack in packer.finish() {
-                    done.push(store_pack(&store, pack)?);
+                    done.push(store_pack(&store, pack, assurance)?);
                 }
                 Ok(done)
             }

@@ -10,7 +10,7 @@ use crate::id::{DomainId, IntentId, PackId, RunId, SnapshotId};
 use crate::index::{HeaderParts, Hit, Index, PackRef, TABLE_ENTRIES_MAX, TableBuilder};
 use crate::intent::{self, Announced, Announcement, Condemned, Process, Work};
 use crate::pack::{PackBuilder, PackHeader, pack_key, read_whole};
-use crate::pipeline::{StoredPack, store_pack};
+use crate::pipeline::{Assurance, StoredPack, store_pack};
 use crate::read::Chunks;
 use crate::repository::Repository;
 use crate::runs::run_of;
@@ -660,7 +660,7 @@ impl Keeper<'_, '_> {
 
     fn close_pack(&self, domain: DomainId, builder: PackBuilder) -> Result<StoredPack> {
         let keep_key = self.repository.keep_key(domain).ok_or(RepoError::Fenced)?;
-        store_pack(&self.repository.store, builder.finish(&keep_key, &self.signing))
+        store_pack(&self.repository.store, builder.finish(&keep_key, &self.signing), Assurance::Acknowledged)
     }
 
     fn write_table(&self, domain: DomainId, table: TableBuilder) -> Result<()> {

@@ -5,7 +5,7 @@ use crate::crypt::{Secret, Signing, is_signed};
 use crate::envelope::{self, Certificate, Seal, Trust};
 use crate::error::{RepoError, Result};
 use crate::head::{self, Head, Snapshot, State};
-use crate::id::{DomainId, HeadId, RepositoryId, hex, unhex};
+use crate::id::{DomainId, HeadId, RepositoryId, SignerId, hex, unhex};
 use crate::keys::{
     Bundle, Credential, Keyring, Masters, Role, age_open_passphrase, age_passphrase, age_unwrap, age_wrap,
 };
@@ -181,6 +181,10 @@ impl Repository {
             }
         }
         let keyring = Keyring { bundle };
+        let own = keyring.signing().and_then(|signing| trust.revoked(signing.id()).map(str::to_owned));
+        if let Some(at) = own {
+            return Err(RepoError::WrongKey(format!("{} (it was revoked at {at})", store.address())));
+        }
         Ok(Repository { store: store.clone(), world: world.clone(), config, trust, keyring, warnings })
     }
 
@@ -268,7 +272,12 @@ impl Repository {
     /// `LostHistory` when one is gone: lost, hidden or rolled back.
     pub fn check_history(&self, seen: &[HeadId]) -> Result<History> {
         let state = self.state()?;
-        if let Some(lost) = seen.iter().find(|head| !state.heads.contains(head) && !state.covered.contains(head)) {
+        // One that is there and damaged is no rollback: it is among the problems.
+        let known = |head: &HeadId| {
+            let damaged = state.problems.iter().any(|(id, e)| id == head && !matches!(e, RepoError::LostHistory(_)));
+            damaged || state.heads.contains(head) || state.covered.contains(head)
+        };
+        if let Some(lost) = seen.iter().find(|head| !known(head)) {
             return Err(RepoError::LostHistory(format!("head {lost}, which was seen here before, is gone")));
         }
         let problems = self.problems_of(&state);
@@ -284,6 +293,44 @@ impl Repository {
         let bundle = self.keyring.bundle.enrol(&self.world, role, label, domain)?;
         put_certificate(&self.store, &self.world, &mut self.trust, &root, &bundle)?;
         Ok(bundle)
+    }
+
+    /// When the key of `signer` was revoked, RFC 3339, if it was.
+    pub fn revoked(&self, signer: SignerId) -> Option<&str> {
+        self.trust.revoked(signer)
+    }
+
+    /// Revokes the key of somebody who was enrolled: what they committed so far stays, what they commit from now on does
+    /// not count. Durable when it returns. A reader's key goes on opening what it opens.
+    ///
+    /// # Errors
+    /// `NotAuthorised` without root; `BadKey` when nobody has this key, or it is that of a passphrase, which is root
+    /// itself; whatever keeps the history from being read.
+    pub fn revoke(&mut self, signer: SignerId) -> Result<()> {
+        let root = self.keyring.root()?;
+        let certificate = self.trust.certificates().find(|certificate| certificate.signer == signer).cloned();
+        let certificate =
+            certificate.ok_or_else(|| RepoError::BadKey(format!("nobody was enrolled with the key {signer}")))?;
+        if certificate.roles.len() > 1 {
+            let what = "this is the key of a passphrase, whose owner holds the root key: it cannot be revoked";
+            return Err(RepoError::BadKey(what.into()));
+        }
+        // What was said so far counts from here on because a checkpoint says it.
+        self.fold_heads(&root)?;
+        let created = crate::time::text(self.world.clock.now());
+        let revocation = Certificate { roles: Vec::new(), created, ..certificate };
+        let object = envelope::close(Seal::Certificate, self.config.repository, &root, &revocation)?;
+        for copy in ["a", "b"] {
+            self.store.put_new(&keys_key(&format!("cert-{signer}-revoked-{copy}"), &object), &object)?;
+        }
+        // And what came meanwhile: whoever committed it did not know better.
+        self.fold_heads(&root)?;
+        self.trust.enrol(&object)
+    }
+
+    fn fold_heads(&self, signing: &Signing) -> Result<()> {
+        let state = self.state()?.whole()?;
+        head::commit(&self.store, &self.trust, signing, &state.checkpoint(&self.world)).map(drop)
     }
 
     /// Adds a passphrase that does everything the key at hand does.

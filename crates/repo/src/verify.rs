@@ -335,7 +335,7 @@ impl Repository {
         Ok(())
     }
 
-    /// Announcements and condemned lists. What a finished run says it committed must be there.
+    /// Announcements, condemned lists, events. What a finished run says it committed must be there.
     fn check_work(
         &self,
         state: &State,
@@ -372,6 +372,11 @@ impl Repository {
                     counts.report(problem(listed.key.path(), e.why, HELP_REPAIR));
                 }
                 Err(e) => return Err(e.into()),
+            }
+        }
+        for listed in self.store.list(Shelf::Events)? {
+            if let Err(e) = self.event(&listed)? {
+                counts.report(problem(listed.key.path(), e.to_string(), HELP_COPY));
             }
         }
         Ok(())
