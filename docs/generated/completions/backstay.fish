@@ -98,7 +98,7 @@ complete -c backstay -n "__fish_backstay_using_subcommand backup" -s x -l one-fi
 complete -c backstay -n "__fish_backstay_using_subcommand backup" -l stdin -d 'Back up standard input'
 complete -c backstay -n "__fish_backstay_using_subcommand backup" -l stdin-from-command -d 'Back up what the command after -- prints; when it fails there is no snapshot'
 complete -c backstay -n "__fish_backstay_using_subcommand backup" -l force -d 'Read every file again, whether it looks changed or not'
-complete -c backstay -n "__fish_backstay_using_subcommand backup" -l verify -d 'Read back from the repository what this run stores, and compare it, before the snapshot is made'
+complete -c backstay -n "__fish_backstay_using_subcommand backup" -l no-verify -d 'Do not read back from the repository what this run stores before the snapshot is made'
 complete -c backstay -n "__fish_backstay_using_subcommand backup" -s n -l dry-run -d 'Read and count, and store nothing'
 complete -c backstay -n "__fish_backstay_using_subcommand backup" -l json -d 'Write JSON: one document, or one line per event and a summary last'
 complete -c backstay -n "__fish_backstay_using_subcommand backup" -s q -l quiet -d 'Only say what went wrong'

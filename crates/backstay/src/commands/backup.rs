@@ -75,9 +75,9 @@ pub struct Args {
     /// Read every file again, whether it looks changed or not
     #[arg(long)]
     force: bool,
-    /// Read back from the repository what this run stores, and compare it, before the snapshot is made
+    /// Do not read back from the repository what this run stores before the snapshot is made
     #[arg(long)]
-    verify: bool,
+    no_verify: bool,
     /// Read and count, and store nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
@@ -121,7 +121,7 @@ pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<E
         tags: args.tag.iter().map(|tag| tag.trim().to_owned()).filter(|tag| !tag.is_empty()).collect(),
         reason: args.reason.as_ref().map(|reason| reason.trim().to_owned()).filter(|reason| !reason.is_empty()),
         time,
-        assurance: if args.verify { Assurance::ReadBack } else { Assurance::Acknowledged },
+        assurance: if args.no_verify { Assurance::Acknowledged } else { Assurance::ReadBack },
         compression: args.compression,
         act,
         what: what(args)?,

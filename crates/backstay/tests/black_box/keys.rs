@@ -169,12 +169,14 @@ fn a_restore_says_beforehand_how_long_it_will_take() {
 }
 
 #[test]
-fn a_backup_can_be_read_back_before_it_counts() {
+fn a_backup_is_read_back_before_it_counts_unless_that_is_not_wanted() {
     let (lab, _) = Lab::backed_up();
     lab.write("src/c", b"new");
-    let summary = lab.ok(["backup", "--verify", "--json", "src"]).last_line();
+    let summary = lab.ok(["backup", "--json", "src"]).last_line();
     assert_eq!(summary["verified"], true);
-    let summary = lab.ok(["backup", "--verify", "--dry-run", "--json", "src"]).last_line();
+    let summary = lab.ok(["backup", "--no-verify", "--json", "src"]).last_line();
+    assert_eq!(summary["verified"], false);
+    let summary = lab.ok(["backup", "--dry-run", "--json", "src"]).last_line();
     assert_eq!(summary["verified"], false);
     lab.ok(["verify", "--read-data"]);
 }
