@@ -18,6 +18,8 @@ const CONFIG_NAME: &str = "backstay.json";
 const CONFIG_BYTES_MAX: u64 = 64 << 10;
 const CONFIG_CONTEXT: &[u8] = b"backstay v1 config\0";
 const KEY_BYTES_MAX: u64 = 64 << 10;
+/// Secrets are stored twice, so that one bad sector does not lose them.
+const COPIES: [&str; 2] = ["a", "b"];
 /// The format this program writes and the latest it reads.
 pub const FORMAT: u32 = 1;
 
@@ -341,6 +343,23 @@ impl Repository {
         Ok(Zeroizing::new(format!("{}\nroot: {}", identity.expose_secret(), self.config.root)))
     }
 
+    /// Whether the sound object `object` on the shelf of keys belongs there, as far as the key at hand can tell; what is wrong
+    /// with it if not. `stem` is its name without copy and digest.
+    pub(crate) fn belongs(&self, stem: &str, object: &[u8]) -> std::result::Result<(), &'static str> {
+        if stem.starts_with("cert-") {
+            let certificate = envelope::open::<Certificate>(Seal::Certificate, &self.trust, object);
+            return certificate.map(drop).map_err(|_| "is no certificate of this repository");
+        }
+        if stem == "config" {
+            let own = parse_config(&self.store, object).is_ok_and(|config| config.root == self.config.root);
+            return own.then_some(()).ok_or("is not a configuration of this repository");
+        }
+        let Some(identity) = self.keyring.opening().ok().filter(|_| stem == "masters") else { return Ok(()) };
+        let plain = age_unwrap(identity, object).map(Zeroizing::new);
+        let masters = plain.and_then(|plain| serde_json::from_slice::<Masters>(&plain).ok());
+        masters.filter(|masters| masters.are_roots(&self.config.root)).map(drop).ok_or("is not signed by root")
+    }
+
     /// Writes again what can be rebuilt of the objects that open the repository: `backstay.json`, its copy, certificates.
     /// Returns the names of the objects that were written.
     pub(crate) fn mend_keys(&self) -> Result<Vec<String>> {
@@ -511,8 +530,8 @@ fn unlock(store: &Store, config: &Config, credential: &Credential, warnings: &mu
                 let opened = get_key_object(store, &listed.key).and_then(|object| {
                     let plain = age_unwrap(identity, &object).map(Zeroizing::new).ok_or_else(wrong)?;
                     let masters: Option<Masters> = serde_json::from_slice(&plain).ok();
-                    let reader = masters.and_then(|masters| masters.reader(identity));
-                    reader.ok_or_else(|| RepoError::damaged(listed.key.path(), "cannot be read"))
+                    let reader = masters.filter(|m| m.are_roots(&config.root)).and_then(|m| m.reader(identity));
+                    reader.ok_or_else(|| RepoError::damaged(listed.key.path(), "is not signed by root"))
                 });
                 match opened {
                     Ok(bundle) => return Ok(bundle),
@@ -547,8 +566,11 @@ fn unlock(store: &Store, config: &Config, credential: &Credential, warnings: &mu
                             std::str::from_utf8(&plain).map_err(|_| RepoError::damaged(key.path(), "is not text"))?;
                         return Bundle::from_json(text);
                     }
-                    // Both copies hold the same under the same passphrase: trying the second costs time for nothing.
-                    break;
+                    // Both copies hold the same under the same passphrase: trying the second costs time for nothing. Of more
+                    // than two some are forged, and any may be the right one.
+                    if keys.len() <= COPIES.len() {
+                        break;
+                    }
                 }
             }
             match readable {
@@ -563,7 +585,7 @@ fn unlock(store: &Store, config: &Config, credential: &Credential, warnings: &mu
 
 fn put_owner(store: &Store, world: &World, bundle: &Bundle, passphrase: &str) -> Result<String> {
     let name = format!("owner-{}", hex(&world.random::<4>()));
-    for copy in ["a", "b"] {
+    for copy in COPIES {
         let object = age_passphrase(passphrase, bundle.to_json().as_bytes())?;
         store.put_new(&keys_key(&format!("{name}-{copy}"), &object), &object)?;
     }
@@ -572,9 +594,9 @@ fn put_owner(store: &Store, world: &World, bundle: &Bundle, passphrase: &str) ->
 
 fn put_masters(store: &Store, bundle: &Bundle, config: &Config) -> Result<()> {
     let masters =
-        Masters::of(bundle).ok_or(RepoError::NotAuthorised { needed: "root", held: bundle.role.name().into() })?;
+        Masters::sign(bundle).ok_or(RepoError::NotAuthorised { needed: "root", held: bundle.role.name().into() })?;
     let plain = Zeroizing::new(serde_json::to_vec(&masters).expect("plain data"));
-    for copy in ["a", "b"] {
+    for copy in COPIES {
         let object = age_wrap(&config.recipients, &plain)?;
         store.put_new(&keys_key(&format!("masters-{copy}"), &object), &object)?;
     }
@@ -594,7 +616,7 @@ fn put_certificate(store: &Store, world: &World, trust: &mut Trust, root: &Signi
     let created = crate::time::text(world.clock.now());
     let certificate = Certificate::new(&signing, roles, domain, &bundle.label, created);
     let object = envelope::close(Seal::Certificate, bundle.repository, root, &certificate)?;
-    for copy in ["a", "b"] {
+    for copy in COPIES {
         store.put_new(&keys_key(&format!("cert-{}-{copy}", signing.id()), &object), &object)?;
     }
     trust.enrol(&object)
