@@ -186,7 +186,9 @@ impl Bundle {
             }
             Role::Keeper => bundle.keep_master = Some(keep_master),
             Role::Reader => {
-                bundle.identity = Some(self.identity.clone().ok_or_else(lacks)?);
+                // Root cannot read, so it cannot make a reader either.
+                let not_root = || RepoError::NotAuthorised { needed: "owner", held: self.role.name().into() };
+                bundle.identity = Some(self.identity.clone().ok_or_else(not_root)?);
                 bundle.id_master = Some(id_master);
                 bundle.keep_master = Some(keep_master);
             }
