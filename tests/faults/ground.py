@@ -98,14 +98,16 @@ class Ground:
 
     # ---- what must hold ----
 
-    def recovers(self, known, full=True):
-        """Snapshots in `known` (id to tree) are there and restore exactly, every other one restores to a tree that the source
-        was in, a new backup and a prune work, and then nothing is wrong and nothing half is left."""
+    def recovers(self, known, full=True, partial=False):
+        """Snapshots in `known` (id to tree) are there and restore exactly, every other one restores to the tree as it is (or to a
+        part of it, where that is what was said), a new backup and a prune work, and then nothing is wrong and nothing half is
+        left."""
         there = self.snapshots()
         now = contents(self.src)
         for snapshot in there:
             tree = self.tree(snapshot)
-            need(tree == known.get(snapshot, now), f"snapshot {snapshot[:8]} restores to something else")
+            part = partial and snapshot not in known and tree.items() <= now.items()
+            need(part or tree == known.get(snapshot, now), f"snapshot {snapshot[:8]} restores to something else")
         missing = [snapshot for snapshot in known if snapshot not in there]
         need(not missing, f"snapshots are gone: {missing}")
         sound(self.ok("verify", "-r", self.repo, "--read-data"))

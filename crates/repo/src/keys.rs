@@ -136,10 +136,10 @@ struct BundleJson {
 
 impl Bundle {
     /// New keys for a new repository: an owner's bundle.
-    pub(crate) fn owner(world: &World, repository: RepositoryId, label: &str) -> Bundle {
+    pub fn owner(world: &World, label: &str) -> Bundle {
         let root_seed = Secret(world.random());
         Bundle {
-            repository,
+            repository: RepositoryId(world.random()),
             role: Role::Owner,
             label: label.to_owned(),
             root_public: Signing::from_seed(&root_seed).public(),

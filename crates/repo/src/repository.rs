@@ -105,6 +105,21 @@ impl Repository {
         label: &str,
         packs: PackSize,
     ) -> Result<(Repository, Bundle)> {
+        let owner = Bundle::owner(world, label);
+        Ok((Repository::init_for(store, world, &owner, passphrase, packs)?, owner))
+    }
+
+    /// As [`Repository::init`], for an owner whose keys were made, and may have been stored, before.
+    ///
+    /// # Errors
+    /// As [`Repository::init`]; the repository may be there already when the very last object could not be stored.
+    pub fn init_for(
+        store: &Store,
+        world: &World,
+        bundle: &Bundle,
+        passphrase: Option<&Zeroizing<String>>,
+        packs: PackSize,
+    ) -> Result<Repository> {
         if store.size(&config_key())?.is_some() || !store.list_prefix(Shelf::Keys, "config.")?.is_empty() {
             return Err(RepoError::AlreadyExists(store.address()));
         }
@@ -119,7 +134,6 @@ impl Repository {
                 reaper.delete(&listed.key)?;
             }
         }
-        let bundle = Bundle::owner(world, RepositoryId(world.random()), label);
         let root = Signing::from_seed(bundle.root_seed.as_ref().expect("an owner has it"));
         let recipient = bundle.identity.as_ref().expect("an owner has it").to_public().to_string();
         let pack_bytes = match packs {
@@ -139,12 +153,12 @@ impl Repository {
             pack_bytes,
             generation: 1,
         };
-        put_masters(store, &bundle, &config)?;
+        put_masters(store, bundle, &config)?;
         if let Some(passphrase) = passphrase {
-            put_owner(store, world, &bundle, passphrase)?;
+            put_owner(store, world, bundle, passphrase)?;
         }
         let mut trust = Trust::new(config.repository, bundle.root_public);
-        put_certificate(store, world, &mut trust, &root, &bundle)?;
+        put_certificate(store, world, &mut trust, &root, bundle)?;
         let first = Head { v: 1, time: config.created.clone(), height: 1, ..Head::default() };
         head::commit(store, &trust, &root, &first)?;
         let recovery = Key::new(Shelf::Root, "RECOVERY.txt").expect("a good name");
@@ -157,9 +171,7 @@ impl Repository {
         }
         store.put_new(&keys_key("config", &object), &object)?;
         let keyring = Keyring { bundle: bundle.clone() };
-        let repository =
-            Repository { store: store.clone(), world: world.clone(), config, trust, keyring, warnings: Vec::new() };
-        Ok((repository, bundle))
+        Ok(Repository { store: store.clone(), world: world.clone(), config, trust, keyring, warnings: Vec::new() })
     }
 
     /// Opens a repository.

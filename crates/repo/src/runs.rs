@@ -7,7 +7,7 @@ use crate::id::{RepositoryId, RunId};
 use crate::keys::{age_unwrap, age_wrap};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use store::{Key, Listed, Shelf, Store, World};
+use store::{Key, Kind, Listed, Shelf, Store, World};
 use zeroize::Zeroizing;
 
 /// A new run: its id, data key, and stored wrapped key.
@@ -48,7 +48,7 @@ impl Runs {
     /// make an object of this name: of several keys, the right one is the one that opens what the run sealed.
     ///
     /// # Errors
-    /// `Damaged` when its object is gone, damaged, or wrapped to somebody else.
+    /// `Damaged` when its object is gone, damaged, or wrapped to somebody else; whatever the store returns.
     pub(crate) fn keys(&self, run: RunId) -> Result<Vec<Secret>> {
         if let Some(keys) = self.known.lock().expect("no holder panics").get(&run) {
             return Ok(keys.clone());
@@ -57,7 +57,11 @@ impl Runs {
         let mut keys: Vec<Secret> = Vec::new();
         for Listed { key: name, .. } in self.store.list_prefix(Shelf::Runs, &run.to_string())? {
             why = "cannot be opened with this key, or is damaged";
-            let Ok(object) = self.store.get_checked(&name) else { continue };
+            let object = match self.store.get_checked(&name) {
+                Ok(object) => object,
+                Err(e) if matches!(e.kind, Kind::Corrupt | Kind::Absent) => continue,
+                Err(e) => return Err(e.into()),
+            };
             let Some(plain) = age_unwrap(&self.identity, &object).map(Zeroizing::new) else { continue };
             if let Ok(key) = self.decode(run, &plain) {
                 keys.push(key);
