@@ -1,6 +1,7 @@
 //! Hostile writers, rival prunes and lost objects: what reviews found, as tests.
 
 mod forgeries;
+mod keys;
 
 use crate::b64;
 use crate::capture::{Capture, CapturePlan, Committed, Outcome};

@@ -337,16 +337,38 @@ pub(crate) fn condemn(store: &Store, trust: &Trust, signing: &Signing, list: &Co
 pub(crate) fn condemned(store: &Store, trust: &Trust) -> Result<Vec<(Key, Condemned)>> {
     let mut lists = Vec::new();
     for listed in store.list(Shelf::Condemned)? {
-        let object = match store.get_checked(&listed.key) {
-            Ok(object) => object,
-            Err(e) if e.is_absent() => continue,
-            Err(e) => return Err(e.into()),
-        };
-        let (list, signer): (Condemned, SignerId) = envelope::open(Seal::Condemned, trust, &object)?;
-        if !trust.was_keeper(signer) {
-            return Err(RepoError::damaged(listed.key.path(), format!("is signed by {signer}, who is no keeper")));
+        match condemned_list(store, trust, &listed.key) {
+            Ok(list) => lists.push((listed.key, list)),
+            Err(RepoError::Store(e)) if e.is_absent() => {}
+            Err(e) => return Err(e),
         }
-        lists.push((listed.key, list));
     }
     Ok(lists)
+}
+
+/// What stands among the condemned lists and is damaged or no keeper's.
+pub(crate) fn not_keepers(store: &Store, trust: &Trust) -> Result<Vec<(Key, RepoError)>> {
+    let mut found = Vec::new();
+    for listed in store.list(Shelf::Condemned)? {
+        match condemned_list(store, trust, &listed.key) {
+            Ok(_) => {}
+            Err(RepoError::Store(e)) if e.is_absent() => {}
+            Err(e) if e.is_damage() => found.push((listed.key, e)),
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(found)
+}
+
+fn condemned_list(store: &Store, trust: &Trust, key: &Key) -> Result<Condemned> {
+    let object = store.get_checked(key)?;
+    let named = |e| match e {
+        RepoError::Damaged { object, why } => RepoError::damaged(key.path(), format!("({object}) {why}")),
+        other => other,
+    };
+    let (list, signer): (Condemned, SignerId) = envelope::open(Seal::Condemned, trust, &object).map_err(named)?;
+    match trust.was_keeper(signer) {
+        true => Ok(list),
+        false => Err(RepoError::damaged(key.path(), format!("is signed by {signer}, who is no keeper"))),
+    }
 }

@@ -18,6 +18,8 @@ const CONFIG_NAME: &str = "backstay.json";
 const CONFIG_BYTES_MAX: u64 = 64 << 10;
 const CONFIG_CONTEXT: &[u8] = b"backstay v1 config\0";
 const KEY_BYTES_MAX: u64 = 64 << 10;
+/// Secrets are stored twice, so that one bad sector does not lose them.
+const COPIES: [&str; 2] = ["a", "b"];
 /// The format this program writes and the latest it reads.
 pub const FORMAT: u32 = 1;
 
@@ -103,6 +105,21 @@ impl Repository {
         label: &str,
         packs: PackSize,
     ) -> Result<(Repository, Bundle)> {
+        let owner = Bundle::owner(world, label);
+        Ok((Repository::init_for(store, world, &owner, passphrase, packs)?, owner))
+    }
+
+    /// As [`Repository::init`], for an owner whose keys were made, and may have been stored, before.
+    ///
+    /// # Errors
+    /// As [`Repository::init`]; the repository may be there already when the very last object could not be stored.
+    pub fn init_for(
+        store: &Store,
+        world: &World,
+        bundle: &Bundle,
+        passphrase: Option<&Zeroizing<String>>,
+        packs: PackSize,
+    ) -> Result<Repository> {
         if store.size(&config_key())?.is_some() || !store.list_prefix(Shelf::Keys, "config.")?.is_empty() {
             return Err(RepoError::AlreadyExists(store.address()));
         }
@@ -117,7 +134,6 @@ impl Repository {
                 reaper.delete(&listed.key)?;
             }
         }
-        let bundle = Bundle::owner(world, RepositoryId(world.random()), label);
         let root = Signing::from_seed(bundle.root_seed.as_ref().expect("an owner has it"));
         let recipient = bundle.identity.as_ref().expect("an owner has it").to_public().to_string();
         let pack_bytes = match packs {
@@ -137,12 +153,12 @@ impl Repository {
             pack_bytes,
             generation: 1,
         };
-        put_masters(store, &bundle, &config)?;
+        put_masters(store, bundle, &config)?;
         if let Some(passphrase) = passphrase {
-            put_owner(store, world, &bundle, passphrase)?;
+            put_owner(store, world, bundle, passphrase)?;
         }
         let mut trust = Trust::new(config.repository, bundle.root_public);
-        put_certificate(store, world, &mut trust, &root, &bundle)?;
+        put_certificate(store, world, &mut trust, &root, bundle)?;
         let first = Head { v: 1, time: config.created.clone(), height: 1, ..Head::default() };
         head::commit(store, &trust, &root, &first)?;
         let recovery = Key::new(Shelf::Root, "RECOVERY.txt").expect("a good name");
@@ -155,9 +171,7 @@ impl Repository {
         }
         store.put_new(&keys_key("config", &object), &object)?;
         let keyring = Keyring { bundle: bundle.clone() };
-        let repository =
-            Repository { store: store.clone(), world: world.clone(), config, trust, keyring, warnings: Vec::new() };
-        Ok((repository, bundle))
+        Ok(Repository { store: store.clone(), world: world.clone(), config, trust, keyring, warnings: Vec::new() })
     }
 
     /// Opens a repository.
@@ -320,7 +334,7 @@ impl Repository {
         let created = crate::time::text(self.world.clock.now());
         let revocation = Certificate { roles: Vec::new(), created, ..certificate };
         let object = envelope::close(Seal::Certificate, self.config.repository, &root, &revocation)?;
-        for copy in ["a", "b"] {
+        for copy in COPIES {
             self.store.put_new(&keys_key(&format!("cert-{signer}-revoked-{copy}"), &object), &object)?;
         }
         // And what came meanwhile: whoever committed it did not know better.
@@ -386,6 +400,23 @@ impl Repository {
         use age::secrecy::ExposeSecret;
         let identity = self.keyring.opening()?.to_string();
         Ok(Zeroizing::new(format!("{}\nroot: {}", identity.expose_secret(), self.config.root)))
+    }
+
+    /// Whether the sound object `object` on the shelf of keys belongs there, as far as the key at hand can tell; what is wrong
+    /// with it if not. `stem` is its name without copy and digest.
+    pub(crate) fn belongs(&self, stem: &str, object: &[u8]) -> std::result::Result<(), &'static str> {
+        if stem.starts_with("cert-") {
+            let certificate = envelope::open::<Certificate>(Seal::Certificate, &self.trust, object);
+            return certificate.map(drop).map_err(|_| "is no certificate of this repository");
+        }
+        if stem == "config" {
+            let own = parse_config(&self.store, object).is_ok_and(|config| config.root == self.config.root);
+            return own.then_some(()).ok_or("is not a configuration of this repository");
+        }
+        let Some(identity) = self.keyring.opening().ok().filter(|_| stem == "masters") else { return Ok(()) };
+        let plain = age_unwrap(identity, object).map(Zeroizing::new);
+        let masters = plain.and_then(|plain| serde_json::from_slice::<Masters>(&plain).ok());
+        masters.filter(|masters| masters.are_roots(&self.config.root)).map(drop).ok_or("is not signed by root")
     }
 
     /// Writes again what can be rebuilt of the objects that open the repository: `backstay.json`, its copy, certificates.
@@ -558,8 +589,8 @@ fn unlock(store: &Store, config: &Config, credential: &Credential, warnings: &mu
                 let opened = get_key_object(store, &listed.key).and_then(|object| {
                     let plain = age_unwrap(identity, &object).map(Zeroizing::new).ok_or_else(wrong)?;
                     let masters: Option<Masters> = serde_json::from_slice(&plain).ok();
-                    let reader = masters.and_then(|masters| masters.reader(identity));
-                    reader.ok_or_else(|| RepoError::damaged(listed.key.path(), "cannot be read"))
+                    let reader = masters.filter(|m| m.are_roots(&config.root)).and_then(|m| m.reader(identity));
+                    reader.ok_or_else(|| RepoError::damaged(listed.key.path(), "is not signed by root"))
                 });
                 match opened {
                     Ok(bundle) => return Ok(bundle),
@@ -594,8 +625,11 @@ fn unlock(store: &Store, config: &Config, credential: &Credential, warnings: &mu
                             std::str::from_utf8(&plain).map_err(|_| RepoError::damaged(key.path(), "is not text"))?;
                         return Bundle::from_json(text);
                     }
-                    // Both copies hold the same under the same passphrase: trying the second costs time for nothing.
-                    break;
+                    // Both copies hold the same under the same passphrase: trying the second costs time for nothing. Of more
+                    // than two some are forged, and any may be the right one.
+                    if keys.len() <= COPIES.len() {
+                        break;
+                    }
                 }
             }
             match readable {
@@ -610,7 +644,7 @@ fn unlock(store: &Store, config: &Config, credential: &Credential, warnings: &mu
 
 fn put_owner(store: &Store, world: &World, bundle: &Bundle, passphrase: &str) -> Result<String> {
     let name = format!("owner-{}", hex(&world.random::<4>()));
-    for copy in ["a", "b"] {
+    for copy in COPIES {
         let object = age_passphrase(passphrase, bundle.to_json().as_bytes())?;
         store.put_new(&keys_key(&format!("{name}-{copy}"), &object), &object)?;
     }
@@ -619,9 +653,9 @@ fn put_owner(store: &Store, world: &World, bundle: &Bundle, passphrase: &str) ->
 
 fn put_masters(store: &Store, bundle: &Bundle, config: &Config) -> Result<()> {
     let masters =
-        Masters::of(bundle).ok_or(RepoError::NotAuthorised { needed: "root", held: bundle.role.name().into() })?;
+        Masters::sign(bundle).ok_or(RepoError::NotAuthorised { needed: "root", held: bundle.role.name().into() })?;
     let plain = Zeroizing::new(serde_json::to_vec(&masters).expect("plain data"));
-    for copy in ["a", "b"] {
+    for copy in COPIES {
         let object = age_wrap(&config.recipients, &plain)?;
         store.put_new(&keys_key(&format!("masters-{copy}"), &object), &object)?;
     }
@@ -641,7 +675,7 @@ fn put_certificate(store: &Store, world: &World, trust: &mut Trust, root: &Signi
     let created = crate::time::text(world.clock.now());
     let certificate = Certificate::new(&signing, roles, domain, &bundle.label, created);
     let object = envelope::close(Seal::Certificate, bundle.repository, root, &certificate)?;
-    for copy in ["a", "b"] {
+    for copy in COPIES {
         store.put_new(&keys_key(&format!("cert-{}-{copy}", signing.id()), &object), &object)?;
     }
     trust.enrol(&object)
