@@ -174,7 +174,8 @@ impl Repository {
             open: BTreeMap::new(),
             origins: BTreeMap::new(),
             pipeline: Some(Pipeline::start(stages)?),
-            group_bytes: self.config.chunker.group as usize,
+            // A group lies in one pack.
+            group_bytes: self.config.chunker.group.min(self.config.pack_bytes) as usize,
             new_bytes: 0,
             stored_bytes: 0,
         };
