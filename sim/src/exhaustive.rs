@@ -102,7 +102,11 @@ pub fn run(scenario: &Scenario, base: &Base, case: &Case, traced: bool) -> Ran {
         let at = turnstile.with(|site| site.turns()) + turn;
         turnstile.with(|site| site.doom.certain.push((When::Ever(at), Fate::CrashAfter)));
     }
-    let after = if case.strikes.iter().any(lasting) { After::Honesty } else { After::Everything };
+    let after = match () {
+        () if case.strikes.iter().any(lasting) => After::Honesty,
+        () if case.strikes.iter().any(is_broken) => After::Mended,
+        () => After::Everything,
+    };
     let calm = case.strikes.is_empty() && case.again.is_none();
     if calm && !lock().errors.is_empty() && scenario.second.is_none() {
         let said = format!("nothing went wrong, and it failed: {:?}", lock().errors);
@@ -114,7 +118,7 @@ pub fn run(scenario: &Scenario, base: &Base, case: &Case, traced: bool) -> Ran {
         rounds += 1;
         label = format!("recovery {rounds}");
     }
-    if lock().violations.is_empty() && after == After::Everything {
+    if lock().violations.is_empty() && after != After::Honesty {
         (scenario.then)(&mut hands);
     }
     let site = turnstile.site();

@@ -7,7 +7,7 @@ use crate::site::SimStore;
 use crate::turnstile::{End, Seat};
 use repo::ledger::{Appended, SegmentName};
 use repo::{
-    Act, Annotation, Basis, Bundle, CapturePlan, ChunkId, Compression, Credential, Depth, Entry, FileNode, Grace, HeadId, Life,
+    Act, Annotation, Basis, Bundle, CapturePlan, ChunkId, Compression, Credential, Depth, Entry, FileNode, Grace, Life,
     MaxUnused, Node, Outcome, Process, PrunePlan, PruneReport, RepoError, Repository, Result, Role, Share, Snapshot,
     VerifyPlan, Want, replicate,
 };
@@ -40,8 +40,6 @@ pub struct Hands {
     pub model: Arc<Mutex<Model>>,
     /// Whom it knows to be dead.
     pub sight: Sight,
-    /// The heads it saw.
-    pub seen: Vec<HeadId>,
     cache: Option<Cache>,
 }
 
@@ -52,7 +50,7 @@ impl Hands {
     /// A host that never did anything.
     pub fn new(seat: &Seat, key: &Bundle, model: &Arc<Mutex<Model>>, sight: Sight) -> Hands {
         let (seat, key, model) = (seat.clone(), key.clone(), Arc::clone(model));
-        Hands { seat, key, model, sight, seen: Vec::new(), cache: None }
+        Hands { seat, key, model, sight, cache: None }
     }
 
     /// The model.
@@ -96,10 +94,12 @@ impl Hands {
         SimStore::store(&self.seat, place)
     }
 
-    /// Opens the repository, and compares it with what this host saw.
+    /// Opens the repository, and compares it with what was seen of it.
     pub fn open(&mut self) -> Result<Repository> {
         let repository = self.open_at(0)?;
-        self.seen = repository.check_history(&self.seen)?.tips;
+        let seen = self.model().seen.clone();
+        let tips = repository.check_history(&seen)?.tips;
+        self.model().seen = tips;
         Ok(repository)
     }
 

@@ -4,7 +4,7 @@
 //! may be seen after that, and what must be.
 
 use repo::ledger::SegmentName;
-use repo::{RepoError, SnapshotId};
+use repo::{HeadId, RepoError, SnapshotId};
 use std::collections::{BTreeMap, BTreeSet};
 use store::Timestamp;
 
@@ -67,6 +67,8 @@ pub struct Model {
     pub segments: BTreeMap<SegmentName, Segment>,
     /// What each place must show because a copy to it was acknowledged.
     pub copied: BTreeMap<usize, BTreeSet<String>>,
+    /// The heads that were seen last, by anybody.
+    pub seen: Vec<HeadId>,
     /// What is wrong: one sentence each.
     pub violations: Vec<String>,
     /// How often each kind of error was returned.

@@ -14,6 +14,8 @@ use store::Shelf;
 pub enum After {
     /// All of it: nothing was lost.
     Everything,
+    /// A store broke its promises for a moment: nothing was lost, and a repair makes it as if nothing had happened.
+    Mended,
     /// A store broke its promises for good: no wrong byte is given out, and what is lost is said.
     Honesty,
 }
@@ -21,10 +23,18 @@ pub enum After {
 /// Runs the recovery, and checks everything. Returns false when a process of it was killed.
 pub fn recover(turnstile: &Arc<Turnstile>, hands: &mut Hands, label: &str, after: After) -> bool {
     let hour = Duration::from_secs(3600);
-    turnstile.pass(hour);
+    // Less than what is still on its way takes to arrive.
+    turnstile.pass(Duration::from_secs(60));
+    // Whoever stood still is dead by now.
+    turnstile.with(|site| site.alive.clear());
     match after {
         After::Honesty => honest(hands),
-        After::Everything => {
+        After::Mended | After::Everything => {
+            if after == After::Mended
+                && matches!(hands.job("mend", |hands| hands.mend(None)), Err(End::Crashed))
+            {
+                return false;
+            }
             let steps: [&dyn Fn(&mut Hands) -> Done<()>; 5] = [
                 &|hands| hands.job("back up again", |hands| hands.back_up(label, &files(2, 5), 0)),
                 &|hands| hands.job("prune", |hands| hands.prune(MaxUnused::Bytes(0)).map(drop)),
@@ -105,6 +115,7 @@ pub fn check_all(hands: &mut Hands) -> Result<(), End> {
 
 /// Where bytes were really lost: no wrong byte comes out, and what cannot be had is named by a verification.
 fn honest(hands: &mut Hands) -> bool {
+    hands.model().broken = true;
     let found = hands.job("verify", |hands| hands.verify(0, Depth::Decoded));
     let silent = matches!(found, Ok(Ok(0)));
     hands.model().broken = !silent;

@@ -340,10 +340,9 @@ impl Site {
         self.turns
     }
 
-    /// Nothing goes wrong any more.
+    /// Nothing goes wrong any more, but that what is on its way still arrives.
     pub fn heal(&mut self) {
         self.doom = Doom::default();
-        self.arrive(Duration::MAX);
         for place in &mut self.places {
             (place.no_room, place.outage) = (false, None);
         }

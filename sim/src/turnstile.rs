@@ -240,7 +240,7 @@ impl Turnstile {
         self.lock().site.clone()
     }
 
-    /// Ends all faults: clocks are right again, and whatever is still on its way arrives.
+    /// Ends all faults: clocks are right again. What is on its way still arrives.
     pub fn heal(&self) {
         let mut hall = self.lock();
         for host in &mut hall.hosts {
