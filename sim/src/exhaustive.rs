@@ -12,6 +12,7 @@ use crate::tally::Tally;
 use crate::turnstile::{Call, Op, Pace, Seat, Turnstile};
 use repo::Bundle;
 use std::sync::{Arc, Mutex, PoisonError};
+use store::Shelf;
 
 /// A prepared state.
 #[derive(Clone)]
@@ -41,8 +42,10 @@ pub struct Ran {
     pub violations: Vec<String>,
     /// The calls of the scenario, when they were wanted.
     pub calls: Vec<Call>,
-    /// Turns of the scenario, and of all.
-    pub turns: (u64, u64),
+    /// The calls of the recovery.
+    pub recovery_calls: Vec<Call>,
+    /// Turns of the first host.
+    pub first_turns: u64,
     /// The log.
     pub trace: Vec<String>,
     /// What went wrong, and what it led to.
@@ -52,9 +55,9 @@ pub struct Ran {
 /// How much to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
-    /// Crashes and honest faults at every turn; crashes inside a few recoveries.
+    /// Crashes and faults at every turn; crashes at every change of two recoveries of each scenario.
     Usual,
-    /// Also what broken stores do, and crashes inside every tenth recovery.
+    /// Also crashes at every turn of ten recoveries, and every turn of what is struck only where it changes something.
     Deep,
 }
 
@@ -63,11 +66,8 @@ pub fn run(scenario: &Scenario, base: &Base, case: &Case, traced: bool) -> Ran {
     let mut site = base.site.clone();
     site.doom.certain.clone_from(&case.strikes);
     site.calls_seen = Some(Vec::new());
-    let began = site.turns();
     let is_broken = |(_, fate): &(When, Fate)| matches!(fate, Fate::Fault(fault) if !fault.is_within_contract());
-    let lasting = |(_, fate): &(When, Fate)| {
-        matches!(fate, Fate::Fault(Fault::Rot | Fault::Lose | Fault::Torn | Fault::Dropped))
-    };
+    let lasting = |(_, fate): &(When, Fate)| matches!(fate, Fate::Fault(fault) if fault.is_lasting());
     let mut model = base.model.clone();
     model.broken = case.strikes.iter().any(is_broken);
     let model = Arc::new(Mutex::new(model));
@@ -95,8 +95,8 @@ pub fn run(scenario: &Scenario, base: &Base, case: &Case, traced: bool) -> Ran {
     turnstile.heal();
     let lock = || model.lock().unwrap_or_else(PoisonError::into_inner);
     lock().broken = false;
-    let scenario_turns = turnstile.site().turns() - began;
-    let calls = turnstile.with(|site| site.calls_seen.take()).unwrap_or_default();
+    let first_turns = turnstile.with(|site| site.first_turns);
+    let calls = turnstile.with(|site| site.calls_seen.replace(Vec::new())).unwrap_or_default();
     let mut hands = Hands::new(&turnstile.seat_after(), &base.key, &model, Sight::All);
     if let Some(turn) = case.again {
         let at = turnstile.with(|site| site.turns()) + turn;
@@ -122,53 +122,55 @@ pub fn run(scenario: &Scenario, base: &Base, case: &Case, traced: bool) -> Ran {
         (scenario.then)(&mut hands);
     }
     let site = turnstile.site();
+    let recovery_calls = turnstile.with(|site| site.calls_seen.take()).unwrap_or_default();
     let mut violations = lock().violations.clone();
     violations.extend(site.violations.iter().cloned());
     let mut tally = Tally::default();
     tally.add_world(turnstile.turns(), &site.counts, &lock().errors);
-    Ran { violations, calls, turns: (scenario_turns, turnstile.turns()), trace: turnstile.trace(), tally }
+    Ran { violations, calls, recovery_calls, first_turns, trace: turnstile.trace(), tally }
 }
 
 /// All cases of a scenario, given how it goes when nothing strikes.
-pub fn cases(scenario: &Scenario, calm: &Ran, depth: Depth) -> Vec<Case> {
-    let mut cases = Vec::new();
-    let own = if scenario.second.is_some() { calm.turns.0 } else { calm.calls.len() as u64 };
+pub fn cases(scenario: &Scenario, base: &Base, calm: &Ran, depth: Depth) -> Vec<Case> {
     if scenario.second.is_some() {
         // The first host's turns are at most all of them: a handover that comes too late changes nothing.
-        cases.extend((1..=own).map(|turn| Case { handover: Some(turn), ..Case::default() }));
-        return cases;
+        return (1..=calm.first_turns).map(|turn| Case { handover: Some(turn), ..Case::default() }).collect();
     }
+    let sparse = scenario.sparse && depth == Depth::Usual;
+    let changes = |call: &Call| matches!(call.op, Op::Put | Op::Delete | Op::Tidy);
+    let mut cases = Vec::new();
     for (n, call) in calm.calls.iter().enumerate() {
         let when = When::Turn { host: 0, turn: n as u64 + 1 };
-        let at = |fate| Case { strikes: vec![(when, fate)], ..Case::default() };
-        let changes = matches!(call.op, Op::Put | Op::Delete | Op::Tidy);
-        // A crash where nothing was changed leaves the same as a crash at the change before it: those are enough.
-        let after_change = n == 0 || matches!(calm.calls[n - 1].op, Op::Put | Op::Delete | Op::Tidy);
-        if changes || after_change || !scenario.dear {
-            cases.push(at(Fate::CrashBefore));
+        let mut strike = |fate| cases.push(Case { strikes: vec![(when, fate)], ..Case::default() });
+        if sparse && !changes(call) {
+            continue;
         }
-        if changes {
-            cases.push(at(Fate::CrashAfter));
+        strike(Fate::CrashBefore);
+        if changes(call) {
+            strike(Fate::CrashAfter);
         }
-        let honest = Fault::HONEST.iter().filter(|fault| fault.applies_to(call.op));
-        cases.extend(honest.filter(|_| !scenario.dear || changes).map(|fault| at(Fate::Fault(*fault))));
-        if depth == Depth::Deep || !scenario.dear {
-            let broken = Fault::BROKEN.iter().filter(|fault| fault.applies_to(call.op));
-            cases.extend(broken.map(|fault| at(Fate::Fault(*fault))));
-        }
+        // What a store drops and never shows, nobody outside of it can know of: of heads nothing else tells.
+        let can_be = |fault: &&Fault| {
+            fault.applies_to(call.op) && !(**fault == Fault::Dropped && call.shelf == Some(Shelf::Heads))
+        };
+        Fault::HONEST.iter().chain(&Fault::BROKEN).filter(can_be).for_each(|fault| strike(Fate::Fault(*fault)));
     }
-    // A crash in the recovery of what a crash in the middle left behind.
-    let steps = if depth == Depth::Deep { 10 } else { 2 };
-    let changes: Vec<usize> = (0..calm.calls.len()).filter(|n| calm.calls[*n].op == Op::Put).collect();
-    let recovery_turns = calm.turns.1 - calm.turns.0;
-    for step in 0..if scenario.dear { 0 } else { steps } {
-        let Some(middle) = changes.get(changes.len() * (step + 1) / (steps + 1)) else { continue };
-        let strike = (When::Turn { host: 0, turn: *middle as u64 + 1 }, Fate::CrashAfter);
-        cases.extend((1..recovery_turns).map(|turn| Case {
-            strikes: vec![strike],
-            again: Some(turn),
+    if scenario.sparse {
+        return cases;
+    }
+    // A crash in the recovery of what a crash in the middle left behind. A crash after a turn that changes nothing leaves
+    // what a crash after the change before it leaves: one of them is enough.
+    let middles = if depth == Depth::Deep { 10 } else { 2 };
+    let writes: Vec<usize> = (0..calm.calls.len()).filter(|n| changes(&calm.calls[*n])).collect();
+    for step in 1..=middles {
+        let Some(middle) = writes.get(writes.len() * step / (middles + 1)) else { continue };
+        let first = Case {
+            strikes: vec![(When::Turn { host: 0, turn: *middle as u64 + 1 }, Fate::CrashAfter)],
             ..Case::default()
-        }));
+        };
+        let once = run(scenario, base, &first, false);
+        let turns = (1..).zip(&once.recovery_calls).filter(|(_, call)| depth == Depth::Deep || changes(call));
+        cases.extend(turns.map(|(turn, _)| Case { again: Some(turn), ..first.clone() }));
     }
     cases
 }

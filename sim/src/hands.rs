@@ -13,7 +13,8 @@ use repo::{
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use store::{Store, Timestamp};
+use std::time::Duration;
+use store::{Clock, Store, Timestamp};
 
 /// Whom this host knows to be dead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,7 +149,15 @@ impl Hands {
         let done = capture.commit(Outcome { warnings: Vec::new(), errors })?;
         self.cache = Some(Cache { basis: done.basis, files: kept });
         self.model().committed(label, done.snapshot.id);
+        self.remember(&repository);
         Ok(())
+    }
+
+    /// Remembers the heads that are there now, so that their loss is noticed; best effort, as the command line does.
+    fn remember(&self, repository: &Repository) {
+        if let Ok(tips) = repository.tips() {
+            self.model().seen = tips;
+        }
     }
 
     /// Forgets what `which` chooses of the labels that are there.
@@ -160,13 +169,16 @@ impl Hands {
         self.model().forgets(&labels, Gone::Perhaps);
         repository.forget(&ids)?;
         self.model().forgets(&labels, Gone::Yes);
+        self.remember(&repository);
         Ok(())
     }
 
     /// Prunes.
     pub fn prune(&mut self, max_unused: MaxUnused) -> Result<PruneReport> {
         let repository = self.open()?;
-        self.prune_at(&repository, max_unused, Act::Do)
+        let report = self.prune_at(&repository, max_unused, Act::Do)?;
+        self.remember(&repository);
+        Ok(report)
     }
 
     /// Prunes a repository that is open.
@@ -300,7 +312,15 @@ impl Hands {
         let snapshots = repository.snapshots()?;
         let hold = || Some(hold.map(str::to_owned));
         let note = |snapshot| Annotation { snapshot, tags: None, hold: hold(), verified: None };
-        repository.annotate(&snapshots.iter().map(note).collect::<Vec<_>>())
+        repository.annotate(&snapshots.iter().map(note).collect::<Vec<_>>())?;
+        self.remember(&repository);
+        Ok(())
+    }
+
+    /// Waits.
+    pub fn sleep(&mut self, how_long: Duration) -> Result<()> {
+        Clock::sleep(&self.seat, how_long);
+        Ok(())
     }
 
     /// Mends what can be mended, from a copy where there is one.

@@ -24,8 +24,8 @@ pub struct Scenario {
     pub second: Option<Second>,
     /// What must hold after the recovery, besides the model.
     pub then: fn(&mut Hands),
-    /// Passphrases cost time: only turns that change something are struck.
-    pub dear: bool,
+    /// Each run takes long: only turns that change something are struck.
+    pub sparse: bool,
 }
 
 /// What a second host does.
@@ -93,7 +93,9 @@ impl Workshop {
         let mut model = self.hands.model().clone();
         assert_eq!(model.violations, Vec::<String>::new(), "a calm world is in order");
         model.errors.clear();
-        Base { site: self.turnstile.site(), model, key: self.hands.key.clone() }
+        let mut site = self.turnstile.site();
+        (site.first_turns, site.counts) = (0, std::collections::BTreeMap::new());
+        Base { site, model, key: self.hands.key.clone() }
     }
 }
 
@@ -278,7 +280,7 @@ fn second_prunes(hands: &mut Hands) {
 fn second_gives_up(hands: &mut Hands) {
     for _ in 0..3 {
         hands.job("prune", prune).ok();
-        store::Clock::sleep(&hands.seat, 3 * HOUR);
+        hands.job("wait", |hands| hands.sleep(3 * HOUR)).ok();
     }
     hands.job("prune", prune).ok();
 }
@@ -299,10 +301,10 @@ fn backup(hands: &mut Hands) -> Result<()> {
 
 /// Every scenario.
 pub fn all() -> Vec<Scenario> {
-    let one = |name, prepare, act| Scenario { name, prepare, act, second: None, then: nothing, dear: false };
+    let one = |name, prepare, act| Scenario { name, prepare, act, second: None, then: nothing, sparse: false };
     let two = |name, prepare, act, second: fn(&mut Hands), sight| {
         let second = Some(Second { act: second, sight });
-        Scenario { name, prepare, act, second, then: nothing, dear: false }
+        Scenario { name, prepare, act, second, then: nothing, sparse: false }
     };
     let restore: fn(&mut Hands) -> Result<()> = |hands| hands.restore(0);
     vec![
@@ -316,13 +318,13 @@ pub fn all() -> Vec<Scenario> {
         one("prune gives up", condemned, prune),
         one("prune sweeps", lagging, prune),
         one("prune repacks", wasteful, prune),
-        one("prune folds heads", many_heads, prune),
-        one("prune merges tables", many_tables, prune),
+        Scenario { sparse: true, ..one("prune folds heads", many_heads, prune) },
+        Scenario { sparse: true, ..one("prune merges tables", many_tables, prune) },
         Scenario { then: erased, ..one("erase", forgotten, prune) },
         Scenario { then: copy_again, ..one("copy", usual, |hands| hands.copy(1)) },
         Scenario { then: copy_again, ..one("copy again", copied, |hands| hands.copy(1)) },
         one("enrol", usual, |hands| hands.enrol("w").map(drop)),
-        Scenario { then: one_opens, dear: true, ..one("rotate", with_passphrases, rotate) },
+        Scenario { then: one_opens, sparse: true, ..one("rotate", with_passphrases, rotate) },
         one("rebuild the index", without_tables, |hands| hands.mend(None).map(drop)),
         one("repair from a copy", damaged, |hands| hands.mend(Some(1)).map(drop)),
         one("verify", usual, |hands| hands.verify(0, Depth::Decoded).map(drop)),

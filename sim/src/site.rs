@@ -97,6 +97,11 @@ impl Fault {
         !Fault::BROKEN.contains(&self)
     }
 
+    /// Whether a broken store changed something that stays so.
+    pub fn is_lasting(self) -> bool {
+        matches!(self, Fault::Rot | Fault::Lose | Fault::Torn | Fault::Dropped)
+    }
+
     /// Its name without numbers, for counting.
     pub fn name(self) -> String {
         let text = format!("{self:?}");
@@ -245,6 +250,8 @@ pub struct Site {
     pub violations: Vec<String>,
     /// What time it is.
     pub now: Duration,
+    /// Turns of the first host.
+    pub first_turns: u64,
     turns: u64,
     pids: u32,
 }
@@ -274,6 +281,7 @@ impl Site {
             seen.push(call.clone());
         }
         self.turns += 1;
+        self.first_turns += u64::from(host == 0);
         let all = self.turns;
         let nth = self.calls.entry((call.op, call.shelf)).or_default();
         *nth += 1;
@@ -346,11 +354,6 @@ impl Site {
         for place in &mut self.places {
             (place.no_room, place.outage) = (false, None);
         }
-    }
-
-    /// A digest of every place's objects, as far as they are the same in every run.
-    pub fn names(&self) -> Vec<String> {
-        self.places.iter().flat_map(|place| place.keys().map(spelled)).collect()
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a run of the simulation counts, and shows.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Counts of many worlds.
 #[derive(Clone, Debug, Default)]
@@ -31,16 +32,18 @@ impl Tally {
     }
 
     /// As text.
-    pub fn show(&self) -> String {
+    pub fn show(&self, took: Duration) -> String {
         let list = |counts: &BTreeMap<String, u64>| {
             counts.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
         };
         let faults: u64 = self.faults.values().sum();
         format!(
-            "worlds {}, turns {}, faults {faults}\nfaults by kind: {}\nerrors reached: {}",
+            "{} worlds, {} turns, {faults} faults, {:.0} s\nfaults by kind: {}\nerrors reached, {} kinds: {}",
             self.worlds,
             self.turns,
+            took.as_secs_f64(),
             list(&self.faults),
+            self.errors.len(),
             list(&self.errors)
         )
     }
