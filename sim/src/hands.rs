@@ -155,8 +155,9 @@ impl Hands {
 
     /// Remembers the heads that are there now, so that their loss is noticed; best effort, as the command line does.
     fn remember(&self, repository: &Repository) {
-        if let Ok(tips) = repository.tips() {
-            self.model().seen = tips;
+        let seen = self.model().seen.clone();
+        if let Ok(history) = repository.check_history(&seen) {
+            self.model().seen = history.tips;
         }
     }
 

@@ -196,6 +196,8 @@ pub fn run(plan: &Plan, traced: bool) -> Ran {
     let names = ["ada", "bea", "cyd", "dot", "eve"];
     let turnstile = Turnstile::new(plan.seed, &names[..plan.lives.len()], plan.pace, site, traced);
     let (owner, writer) = found(&turnstile, plan);
+    // Until listings show it.
+    turnstile.pass(plan.lag * 2);
     let after = plan.after();
     let model = Arc::new(Mutex::new(Model { broken: after != After::Everything, ..Model::default() }));
     turnstile.with(|site| site.doom.chances.clone_from(&plan.chances));

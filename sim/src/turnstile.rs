@@ -84,6 +84,8 @@ struct Hall {
     chance: Chance,
     now: Duration,
     holder: usize,
+    /// Lives are being lived: before and after that the first host is alone.
+    open: bool,
     hosts: Vec<Host>,
     turns: u64,
     hash: blake3::Hasher,
@@ -157,6 +159,7 @@ impl Turnstile {
             chance: Chance::new(seed),
             now: site.now,
             holder: 0,
+            open: false,
             hosts,
             turns: 0,
             hash: blake3::Hasher::new(),
@@ -175,6 +178,7 @@ impl Turnstile {
     pub fn seat_after(self: &Arc<Self>) -> Seat {
         let mut hall = self.lock();
         hall.holder = 0;
+        hall.open = false;
         hall.hosts[0].over = false;
         hall.hosts[0].wake = Duration::ZERO;
         drop(hall);
@@ -183,6 +187,7 @@ impl Turnstile {
 
     /// Runs `life` for every host, on a thread each, until all are over.
     pub fn run(self: &Arc<Self>, lives: Vec<Box<dyn FnOnce(Seat) + Send>>) {
+        self.lock().open = true;
         std::thread::scope(|scope| {
             for (host, life) in lives.into_iter().enumerate() {
                 let seat = self.seat(host);
@@ -347,16 +352,16 @@ impl Seat {
             drop(guard);
             resume_unwind(Box::new(Crash));
         }
-        if hall.hosts.len() > 1 && hall.chance.below(10_000) < u64::from(turnstile.pace.pauses) {
+        if hall.open && hall.chance.below(10_000) < u64::from(turnstile.pace.pauses) {
             let seconds = [2, 400, 5000, 100_000][hall.chance.below(4) as usize];
             hall.hosts[self.host].wake = hall.now + Duration::from_secs(seconds);
             hall.note(&format!("{} sleeps for {seconds} s", hall.hosts[self.host].name));
         }
-        if self.host == 0 && hall.hosts.len() > 1 && turnstile.pace.handover == Some(turns) {
+        if self.host == 0 && hall.open && turnstile.pace.handover == Some(turns) {
             turnstile.hand_over(hall);
         }
         let asleep = hall.hosts[self.host].wake > hall.now;
-        if asleep || hall.hosts.len() > 1 && hall.chance.percent(turnstile.pace.switch_percent) {
+        if asleep || hall.open && hall.chance.percent(turnstile.pace.switch_percent) {
             let next = hall.next().expect("this host is not over");
             if next != self.host {
                 hall.holder = next;

@@ -472,6 +472,10 @@ impl Capture<'_> {
     fn write_head(&mut self, record: &[u8]) -> Result<Snapshot> {
         let Repository { store, world, trust, .. } = self.repository;
         let mut next = State::load(store, trust)?.next(world);
+        if next.parents.is_empty() {
+            // Nobody but root begins a history: a head that follows nothing would not count.
+            return Err(RepoError::LostHistory("not one head can be seen".into()));
+        }
         next.adds = vec![crate::b64::encode(record)];
         next.intent = self.intent.as_ref().map(Intent::id);
         self.check_not_fenced()?;
