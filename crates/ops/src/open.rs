@@ -287,10 +287,14 @@ pub(crate) fn looks_like_one(store: &Store) -> Result<bool, Failure> {
 }
 
 /// Remembers the newest heads, so that a later [`open`] notices when they are gone. For verbs that committed something.
-/// Returns one sentence when that was not possible.
+/// What was lost while the verb ran stays remembered. Returns one sentence when something is wrong.
 pub fn remember(ctx: &Ctx, repository: &Repository) -> Option<String> {
-    let tips = repository.tips().ok()?;
-    remember_heads(&memory_of(ctx, repository), &tips).err()
+    let memory = memory_of(ctx, repository);
+    match repository.check_history(&recall(&memory).unwrap_or_default()) {
+        Ok(history) => remember_heads(&memory, &history.tips).err(),
+        Err(e @ RepoError::LostHistory(_)) => Some(e.to_string()),
+        Err(_) => None,
+    }
 }
 
 #[derive(Serialize, Deserialize)]

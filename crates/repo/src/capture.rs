@@ -181,7 +181,8 @@ impl Repository {
             open: BTreeMap::new(),
             origins: BTreeMap::new(),
             pipeline: Some(Pipeline::start(stages)?),
-            group_bytes: self.config.chunker.group as usize,
+            // A group lies in one pack.
+            group_bytes: self.config.chunker.group.min(self.config.pack_bytes) as usize,
             assurance: plan.assurance,
             new_bytes: 0,
             stored_bytes: 0,
@@ -480,6 +481,10 @@ impl Capture<'_> {
     fn write_head(&mut self, record: &[u8]) -> Result<Snapshot> {
         let Repository { store, world, trust, .. } = self.repository;
         let mut next = State::load(store, trust)?.next(world);
+        if next.parents.is_empty() {
+            // Nobody but root begins a history: a head that follows nothing would not count.
+            return Err(RepoError::LostHistory("not one head can be seen".into()));
+        }
         next.adds = vec![crate::b64::encode(record)];
         next.intent = self.intent.as_ref().map(Intent::id);
         self.check_not_fenced()?;

@@ -135,21 +135,26 @@ impl State {
     /// # Errors
     /// Whatever the store returns.
     pub(crate) fn load(store: &Store, trust: &Trust) -> Result<State> {
+        State::load_knowing(store, trust, &[])
+    }
+
+    /// As [`State::load`], for who knows of heads that a listing may not show yet. Such that are not there are left out.
+    pub(crate) fn load_knowing(store: &Store, trust: &Trust, known: &[HeadId]) -> Result<State> {
         // A checkpoint may replace heads between our listing and our reading: then look again.
         for _ in 0..5 {
-            if let Some(state) = State::try_load(store, trust)? {
+            if let Some(state) = State::try_load(store, trust, known)? {
                 return Ok(state);
             }
         }
         Err(RepoError::LostHistory("heads vanish as fast as they are listed".into()))
     }
 
-    fn try_load(store: &Store, trust: &Trust) -> Result<Option<State>> {
+    fn try_load(store: &Store, trust: &Trust, known: &[HeadId]) -> Result<Option<State>> {
         let mut heads: Heads = BTreeMap::new();
-        let mut wanted: Vec<HeadId> = Vec::new();
-        for listed in store.list(Shelf::Heads)? {
-            wanted.extend(HeadId::parse(listed.key.name()));
-        }
+        let listed: Vec<HeadId> =
+            store.list(Shelf::Heads)?.iter().filter_map(|listed| HeadId::parse(listed.key.name())).collect();
+        let unlisted: BTreeSet<HeadId> = known.iter().filter(|id| !listed.contains(id)).copied().collect();
+        let mut wanted: Vec<HeadId> = listed.into_iter().chain(unlisted.iter().copied()).collect();
         let mut missing = BTreeSet::new();
         // Heads that a revoked key signed. They count as far as checkpoints carry what they said.
         let mut revoked = BTreeSet::new();
@@ -191,8 +196,10 @@ impl State {
         let covered: BTreeSet<HeadId> = heads.values().flat_map(|(head, _)| head.covers.iter().copied()).collect();
         let named: BTreeSet<HeadId> = heads.values().flat_map(|(head, _)| head.parents.iter().copied()).collect();
         for id in missing.into_iter().filter(|id| !covered.contains(id)) {
-            if !named.contains(&id) {
-                return Ok(None);
+            match named.contains(&id) {
+                true => {}
+                false if unlisted.contains(&id) => continue,
+                false => return Ok(None),
             }
             problems.insert(id, RepoError::LostHistory(format!("head {id} is named by a later head and is gone")));
         }

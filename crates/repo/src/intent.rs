@@ -11,7 +11,7 @@ use crate::id::{DomainId, HeadId, IntentId, PackId, RunId, SignerId};
 use crate::repository::Repository;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use store::{Key, Shelf, Store, World};
 
@@ -198,8 +198,8 @@ impl Announcement {
 
 impl Drop for Announcement {
     fn drop(&mut self) {
-        // Best effort: an announcement without an end only delays the next prune.
-        let intent = self.intent.lock().expect("no holder panics");
+        // Best effort: an announcement without an end only delays the next prune. It may be dropped by what unwinds.
+        let intent = self.intent.lock().unwrap_or_else(PoisonError::into_inner);
         self.announcer().end(&intent, "nothing", None).ok();
     }
 }

@@ -815,8 +815,8 @@ impl Keeper<'_, '_> {
             self.report.waiting_for.push("a snapshot was committed meanwhile: the next prune goes on".to_owned());
             return Ok(());
         }
-        let chunks = Chunks::new(self.repository)?;
-        self.sweep(&chunks.index(), &packs, &runs, listed)?;
+        // With a table that cannot be read, what names these packs could stay behind.
+        self.sweep(&self.sound_index()?, &packs, &runs, listed)?;
         self.reaper.delete(&key)?;
         Ok(())
     }

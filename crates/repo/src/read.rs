@@ -20,7 +20,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
-use store::{Shelf, Span, Store, World};
+use store::{Kind, Shelf, Span, Store, World};
 
 /// Decoded records kept in memory: metadata is read again and again.
 const CACHE_BYTES: usize = 16 << 20;
@@ -113,9 +113,11 @@ impl Chunks {
             places.filter(|place| !place.as_ref().is_err_and(RepoError::is_damage)).collect()
         };
         let index = self.index();
-        let found = in_tables(&index);
-        if found.as_ref().is_ok_and(|places| !places.is_empty()) {
-            return found;
+        match in_tables(&index) {
+            Ok(places) if places.is_empty() => {}
+            Err(e) if e.is_damage() => {}
+            // What could not be asked is not missing.
+            found => return found,
         }
         if index.has_vanished() {
             let again = Arc::new(Index::open(&self.store, &self.trust, &*self.keep)?);
@@ -144,8 +146,12 @@ impl Chunks {
         let mut places = HashMap::new();
         for listed in self.store.list(Shelf::Packs)? {
             let Some(id) = PackId::parse(listed.key.name()).filter(|id| !indexed.contains(id)) else { continue };
-            // An unreadable pack holds nothing that can be rescued.
-            let Ok(contents) = pack::read_trailer(&self.store, &self.trust, &*self.keep, &id) else { continue };
+            let contents = match pack::read_trailer(&self.store, &self.trust, &*self.keep, &id) {
+                Ok(contents) => contents,
+                Err(RepoError::Store(e)) if !matches!(e.kind, Kind::Absent | Kind::Corrupt) => return Err(e.into()),
+                // A damaged pack holds nothing that can be rescued.
+                Err(_) => continue,
+            };
             for record in contents.records {
                 let mut offset = 0;
                 for member in &record.members {

@@ -10,7 +10,7 @@ use crate::keys::{
     Bundle, Credential, Keyring, Masters, Role, age_open_passphrase, age_passphrase, age_unwrap, age_wrap,
 };
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use store::{Key, Kind, Put, Reaper, Shelf, Span, Store, StoreError, World};
 use zeroize::Zeroizing;
 
@@ -285,17 +285,18 @@ impl Repository {
     /// # Errors
     /// `LostHistory` when one is gone: lost, hidden or rolled back.
     pub fn check_history(&self, seen: &[HeadId]) -> Result<History> {
-        let state = self.state()?;
+        let state = State::load_knowing(&self.store, &self.trust, seen)?;
         // One that is there and damaged is no rollback: it is among the problems.
-        let known = |head: &HeadId| {
-            let damaged = state.problems.iter().any(|(id, e)| id == head && !matches!(e, RepoError::LostHistory(_)));
-            damaged || state.heads.contains(head) || state.covered.contains(head)
-        };
+        let damaged =
+            |head: &HeadId| state.problems.iter().any(|(id, e)| id == head && !matches!(e, RepoError::LostHistory(_)));
+        let known = |head: &HeadId| damaged(head) || state.heads.contains(head) || state.covered.contains(head);
         if let Some(lost) = seen.iter().find(|head| !known(head)) {
             return Err(RepoError::LostHistory(format!("head {lost}, which was seen here before, is gone")));
         }
         let problems = self.problems_of(&state);
-        Ok(History { tips: state.tips.into_iter().collect(), problems })
+        // What is damaged now may be gone tomorrow, and must be missed then.
+        let tips = state.tips.iter().chain(seen.iter().filter(|head| damaged(head))).copied().collect();
+        Ok(History { tips, problems })
     }
 
     /// Enrols somebody: returns the bundle with their keys, which is stored nowhere.
@@ -453,6 +454,32 @@ impl Repository {
                     written.push(listed.key.path());
                 }
             }
+        }
+        written.extend(self.mend_twins()?);
+        Ok(written)
+    }
+
+    /// Writes the second copy of what has only one: somebody was cut off between the two, or one was lost.
+    fn mend_twins(&self) -> Result<Vec<String>> {
+        let listed = self.store.list(Shelf::Keys)?;
+        let label_of = |key: &Key| key.name().split('.').next().unwrap_or_default().to_owned();
+        let labels: BTreeSet<String> = listed.iter().map(|listed| label_of(&listed.key)).collect();
+        let mut written = Vec::new();
+        for key in listed.iter().map(|listed| &listed.key) {
+            let label = label_of(key);
+            let twin = match (label.strip_suffix("-a"), label.strip_suffix("-b")) {
+                (Some(stem), _) => format!("{stem}-b"),
+                (_, Some(stem)) => format!("{stem}-a"),
+                _ => continue,
+            };
+            if labels.contains(&twin) {
+                continue;
+            }
+            // What is damaged itself is no original.
+            let Ok(body) = self.store.get_checked(key) else { continue };
+            let second = keys_key(&twin, &body);
+            self.store.put_new(&second, &body)?;
+            written.push(second.path());
         }
         Ok(written)
     }

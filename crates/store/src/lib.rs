@@ -11,6 +11,7 @@ mod key;
 mod local;
 mod mem;
 mod reaper;
+mod sabotage;
 mod store;
 mod world;
 
@@ -21,5 +22,8 @@ pub use key::{Key, Shelf};
 pub use local::{LocalStore, NetworkPolicy};
 pub use mem::MemStore;
 pub use reaper::Reaper;
+#[cfg(feature = "sabotage")]
+pub use sabotage::plant;
+pub use sabotage::sabotaged;
 pub use store::{Backend, Listed, Put, Span, Store, Warning};
 pub use world::{Clock, Entropy, Lanes, Stop, Timestamp, World};
