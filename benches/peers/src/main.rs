@@ -10,14 +10,14 @@
 mod race;
 mod report;
 mod same;
-mod timed;
 mod tool;
 mod workload;
 
+use peers::document::{self, Origin, workspace};
 use race::{Caches, Race, Results};
 use report::Circumstances;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use tool::Tool;
 use workload::{Kind, Workload};
 
@@ -109,11 +109,6 @@ fn named<T: Copy>(list: &str, all: &[T], name: fn(T) -> &'static str) -> Result<
     Ok(all.iter().filter(|one| list.split(',').any(|word| word == name(**one))).copied().collect())
 }
 
-/// The workspace this program was built from.
-fn workspace() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("the crate stands in benches/peers")
-}
-
 fn main() -> ExitCode {
     let request = match Request::parse(std::env::args().skip(1)) {
         Ok(request) => request,
@@ -145,9 +140,7 @@ fn run(request: &Request) -> Result<bool, String> {
     }
     let (workloads, results) = measured?;
     let circumstances = Circumstances {
-        date: jiff::Timestamp::now().strftime("%Y-%m-%d").to_string(),
-        commit: commit(),
-        machine: machine(&request.work),
+        origin: Origin::here(&request.work),
         scale: request.scale,
         rounds: request.rounds,
         caches: request.caches,
@@ -160,9 +153,7 @@ fn run(request: &Request) -> Result<bool, String> {
         write(path, &format!("{:#}\n", report::json(&circumstances, &results)))?;
     }
     if let Some(path) = &request.markdown {
-        let document = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
-        let part = report::markdown(&circumstances, &results);
-        write(path, &report::replaced(&document, &part).map_err(|what| format!("{}: {what}", path.display()))?)?;
+        document::replace(path, "peers", &report::markdown(&circumstances, &results))?;
     }
     Ok(results.failures.iter().any(|(tool, _)| *tool == Tool::Backstay))
 }
@@ -229,34 +220,6 @@ fn measure(request: &Request, entrants: &[(Tool, PathBuf)]) -> Result<(Vec<Workl
 
 fn write(path: &Path, text: &str) -> Result<(), String> {
     std::fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()))
-}
-
-/// What git says about the workspace.
-fn commit() -> String {
-    let ask = |args: &[&str]| {
-        let output = Command::new("git").current_dir(workspace()).args(args).output().ok()?;
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    };
-    ask(&["rev-parse", "--short", "HEAD"]).unwrap_or_else(|| "unknown".to_owned())
-}
-
-/// The class of this machine, not its name.
-fn machine(work: &Path) -> String {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let cpu = read("/proc/cpuinfo");
-    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown processor");
-    let model = model.trim_start_matches([' ', '\t', ':']);
-    let memory = read("/proc/meminfo");
-    let kibibytes: u64 = memory.split_whitespace().nth(1).and_then(|word| word.parse().ok()).unwrap_or_default();
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let kernel = read("/proc/sys/kernel/osrelease");
-    let kernel = kernel.trim().split('-').next().unwrap_or_default();
-    // The last mount that the directory is below.
-    let mounts = read("/proc/mounts");
-    let mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-    let mount = mounts.filter(|words| words.len() > 2 && work.starts_with(words[1])).max_by_key(|words| words[1].len());
-    let filesystem = mount.map_or_else(|| "unknown".to_owned(), |words| words[2].to_owned());
-    format!("{cores} processors ({model}), {} GiB, Linux {kernel}, {filesystem}", kibibytes >> 20)
 }
 
 #[cfg(test)]

@@ -4,9 +4,9 @@
 //! repositories in, samples out. A sample counts only when what was stored comes back right in the same round.
 
 use crate::same::same_trees;
-use crate::timed::Cost;
 use crate::tool::{Repository, Snapshot, Tool, restored};
 use crate::workload::{Kind, Pages, Workload};
+use peers::timed::Cost;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -6,16 +6,12 @@
 use crate::race::{Caches, Column, Results, Sample, Step, steps};
 use crate::tool::Tool;
 use crate::workload::{Kind, Workload};
-use std::fmt::Write;
+use peers::document::Origin;
 
 /// What everybody should know beside the figures.
 pub struct Circumstances {
-    /// Day, UTC.
-    pub date: String,
-    /// The commit that was measured.
-    pub commit: String,
-    /// Processors, memory, kernel, file system.
-    pub machine: String,
+    /// When and what was measured, and on what machine.
+    pub origin: Origin,
     /// Size against the defaults.
     pub scale: f64,
     /// How often everything was run.
@@ -173,7 +169,8 @@ pub fn markdown(circumstances: &Circumstances, results: &Results) -> String {
 
 /// What has to be known to read the figures, one sentence each.
 fn notes(circumstances: &Circumstances, results: &Results) -> Vec<String> {
-    let Circumstances { date, commit, machine, scale, rounds, caches, versions, absent, workloads } = circumstances;
+    let Circumstances { origin, scale, rounds, caches, versions, absent, workloads } = circumstances;
+    let Origin { date, commit, machine } = origin;
     let caches = match caches {
         Caches::Warm => "warm: what a command reads was read just before",
         Caches::Cold => "cold: dropped before every command",
@@ -222,9 +219,9 @@ pub fn json(circumstances: &Circumstances, results: &Results) -> serde_json::Val
         pairs.iter().map(|(tool, what)| serde_json::json!({"tool": tool.name(), "what": what})).collect()
     };
     serde_json::json!({
-        "date": circumstances.date,
-        "commit": circumstances.commit,
-        "machine": circumstances.machine,
+        "date": circumstances.origin.date,
+        "commit": circumstances.origin.commit,
+        "machine": circumstances.origin.machine,
         "scale": circumstances.scale,
         "rounds": circumstances.rounds,
         "caches": format!("{:?}", circumstances.caches).to_lowercase(),
@@ -235,25 +232,10 @@ pub fn json(circumstances: &Circumstances, results: &Results) -> serde_json::Val
     })
 }
 
-const BEGIN: &str = "<!-- peers: begin. Made by the program; do not edit. -->";
-const END: &str = "<!-- peers: end -->";
-
-/// The document with the part between its two markers replaced.
-///
-/// # Errors
-/// When the markers are not there.
-pub fn replaced(document: &str, part: &str) -> Result<String, String> {
-    let parts = document.split_once(BEGIN).and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
-    let (before, after) = parts.ok_or_else(|| format!("the lines {BEGIN} and {END} are not there"))?;
-    let mut out = String::new();
-    write!(out, "{before}{BEGIN}\n{part}{END}{after}").map_err(|e| e.to_string())?;
-    Ok(out)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::timed::Cost;
+    use peers::timed::Cost;
 
     fn sample(wall: f64, stored: u64) -> Sample {
         Sample { cost: Cost { wall, cpu: wall, peak_bytes: 1 << 20, others: 0.0 }, stored: Some(stored) }
@@ -262,9 +244,7 @@ mod tests {
     fn race() -> (Circumstances, Results) {
         let versions = vec![(Tool::Backstay, "backstay 1".into()), (Tool::Restic, "restic 2".into())];
         let circumstances = Circumstances {
-            date: "2025-01-01".into(),
-            commit: "abc".into(),
-            machine: "one".into(),
+            origin: Origin { date: "2025-01-01".into(), commit: "abc".into(), machine: "one".into() },
             scale: 1.0,
             rounds: 2,
             caches: Caches::Warm,
@@ -296,14 +276,5 @@ mod tests {
         let text = markdown(&circumstances, &results);
         assert!(text.contains("| incompressible: first backup | 2.00 | – | – |"), "{text}");
         assert!(text.contains("restic does not count: restored wrongly"), "{text}");
-    }
-
-    #[test]
-    fn only_what_is_between_the_markers_changes() {
-        let document = format!("a\n{BEGIN}\nold\n{END}\nb\n");
-        let once = replaced(&document, "new\n").unwrap();
-        assert_eq!(once, format!("a\n{BEGIN}\nnew\n{END}\nb\n"));
-        assert_eq!(replaced(&once, "new\n").unwrap(), once);
-        assert!(replaced("a", "new").is_err());
     }
 }

@@ -4,7 +4,7 @@
 //! command line out. Secrets go through the environment and files of mode 0600, never through arguments. Every tool
 //! encrypts; every tool compresses by zstd at level 3 or what it calls its own nearest; every tool keeps its cache.
 
-use crate::timed::Job;
+use peers::timed::Job;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};

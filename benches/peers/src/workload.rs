@@ -281,6 +281,7 @@ fn make_noise(path: &Path, bytes: u64) -> std::io::Result<(u64, u64)> {
 struct Style {
     top: String,
     words: Vec<String>,
+    lines: Vec<String>,
 }
 
 fn make_tree(root: &Path, files: u64) -> std::io::Result<(u64, u64)> {
@@ -351,7 +352,9 @@ impl Style {
             1 => format!("# Copyright the {a} authors. See the file LICENSE.\nimport {b}\nfrom {c} import {many}\n\n"),
             _ => format!("{{\"version\": 2, \"package\": \"{a}\", \"needs\": {many}, \"entries\": [\n"),
         };
-        Style { top, words: own }
+        let mut style = Style { top, words: own, lines: Vec::new() };
+        style.lines = (0..300).map(|_| line(dice, &style)).collect();
+        style
     }
 }
 
@@ -359,8 +362,8 @@ impl Style {
 fn content(dice: &mut Dice, style: &Style) -> Vec<u8> {
     // Twelve dice make a bell; its exponential is the distribution of real file sizes.
     let bell: f64 = (0..12).map(|_| dice.share()).sum::<f64>() - 6.0;
-    let len = (3_000.0 * (1.75 * bell).exp()).min((4u64 << 20) as f64) as usize;
-    if dice.below(100) < 3 {
+    let len = (3_300.0 * (1.75 * bell).exp()).min((4u64 << 20) as f64) as usize;
+    if dice.below(100) < 5 {
         let mut noise = vec![0; len];
         dice.fill(&mut noise);
         return noise;
@@ -368,13 +371,16 @@ fn content(dice: &mut Dice, style: &Style) -> Vec<u8> {
     let mut text = String::with_capacity(len + 256);
     text.push_str(&style.top);
     while text.len() < len {
-        line(&mut text, dice, style);
+        match dice.below(100) {
+            0..45 => text.push_str(&style.lines[dice.below(style.lines.len())]),
+            _ => text.push_str(&line(dice, style)),
+        }
     }
     text.truncate(len);
     text.into_bytes()
 }
 
-fn line(text: &mut String, dice: &mut Dice, style: &Style) {
+fn line(dice: &mut Dice, style: &Style) -> String {
     // The cube makes some words frequent and most rare.
     let pick = |dice: &mut Dice| {
         let share = dice.share();
@@ -386,18 +392,18 @@ fn line(text: &mut String, dice: &mut Dice, style: &Style) {
         b'<' => {
             let (class, target, n) = (phrase(dice, 1), phrase(dice, 1), 3 + dice.below(12));
             let words = phrase(dice, n);
-            text.push_str(&format!(
+            format!(
                 "<div class=\"item {class}\"><a href=\"../{target}/struct.{class}.html#{number}\">{words}</a></div>\n"
-            ));
+            )
         }
         b'#' => {
             let (name, target, n) = (phrase(dice, 1), phrase(dice, 1), 2 + dice.below(8));
             let words = phrase(dice, n);
-            text.push_str(&format!("    self.{name} = {target}({number}, None)  # {words}\n"));
+            format!("    self.{name} = {target}({number}, None)  # {words}\n")
         }
         _ => {
             let (name, value) = (phrase(dice, 1), phrase(dice, 2));
-            text.push_str(&format!("  {{\"name\": \"{name}\", \"value\": \"{value}\", \"count\": {number}}},\n"));
+            format!("  {{\"name\": \"{name}\", \"value\": \"{value}\", \"count\": {number}}},\n")
         }
     }
 }
