@@ -1,0 +1,348 @@
+//! How each tool is called, so that all of them do the same.
+//!
+//! What it may not know: what is measured. Where data comes from and goes: a repository's place and a request in, a
+//! command line out. Secrets go through the environment and files of mode 0600, never through arguments. Every tool
+//! encrypts; every tool compresses by zstd at level 3 or what it calls its own nearest; every tool keeps its cache.
+
+use peers::timed::Job;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// Which program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tool {
+    /// This project's.
+    Backstay,
+    /// restic, in Go.
+    Restic,
+    /// rustic, in Rust, restic's format.
+    Rustic,
+    /// Borg 1, in Python and C.
+    Borg,
+    /// bupstash, in Rust.
+    Bupstash,
+}
+
+impl Tool {
+    /// All of them, ours first.
+    pub const ALL: [Tool; 5] = [Tool::Backstay, Tool::Restic, Tool::Rustic, Tool::Borg, Tool::Bupstash];
+
+    /// The program's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Tool::Backstay => "backstay",
+            Tool::Restic => "restic",
+            Tool::Rustic => "rustic",
+            Tool::Borg => "borg",
+            Tool::Bupstash => "bupstash",
+        }
+    }
+
+    /// How it was told to compress and encrypt, and what is peculiar about it.
+    pub fn settings(self) -> &'static str {
+        match self {
+            Tool::Backstay => "zstd 3 (its default), AES-256-GCM, passphrase by scrypt, packs of 16 MiB (its default)",
+            Tool::Restic => "format 2, compression auto (zstd, its level nearest to 3), AES-256-CTR and Poly1305",
+            Tool::Rustic => "zstd 3, AES-256-CTR and Poly1305; prune with --instant-delete --max-repack unlimited",
+            Tool::Borg => "zstd 3, repokey-blake2 (AES-256-CTR and BLAKE2b)",
+            Tool::Bupstash => {
+                "zstd 3 (its default), libsodium; it has no verify: the newest snapshot is read to nowhere"
+            }
+        }
+    }
+}
+
+/// Which of a repository's two snapshots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Snapshot {
+    /// The one made first.
+    First,
+    /// The one made last.
+    Last,
+}
+
+/// A tool with one repository, its key and its caches.
+#[derive(Clone, Debug)]
+pub struct Repository {
+    tool: Tool,
+    program: PathBuf,
+    home: PathBuf,
+}
+
+impl Repository {
+    /// Describes a repository that lies in `home` with all that belongs to it. Nothing is on the disk yet.
+    pub fn new(tool: Tool, program: &Path, home: &Path) -> Repository {
+        Repository { tool, program: program.to_owned(), home: home.to_owned() }
+    }
+
+    /// Where the stored bytes are.
+    pub fn place(&self) -> PathBuf {
+        self.home.join("repository")
+    }
+
+    fn key(&self) -> PathBuf {
+        self.home.join("key")
+    }
+
+    fn job(&self) -> Job {
+        let cache = self.home.join("cache");
+        let job = Job::new(&self.program).env("HOME", &self.home).env("XDG_CACHE_HOME", &cache);
+        match self.tool {
+            Tool::Backstay => job
+                .env("BACKSTAY_REPOSITORY", self.place())
+                .env("BACKSTAY_KEY_FILE", self.key())
+                .env("BACKSTAY_CACHE_DIR", &cache)
+                .env("BACKSTAY_STATE_DIR", self.home.join("state"))
+                .words("--quiet --no-progress"),
+            Tool::Restic => job
+                .env("RESTIC_REPOSITORY", self.place())
+                .env("RESTIC_PASSWORD_FILE", self.key())
+                .env("RESTIC_CACHE_DIR", &cache)
+                .words("--quiet"),
+            Tool::Rustic => job
+                .env("RUSTIC_REPOSITORY", self.place())
+                .env("RUSTIC_PASSWORD_FILE", self.key())
+                .words("--no-progress --log-level error"),
+            Tool::Borg => job
+                .env("BORG_REPO", self.place())
+                .env("BORG_PASSPHRASE", PASSPHRASE)
+                .env("BORG_BASE_DIR", &self.home)
+                .env("BORG_CHECK_I_KNOW_WHAT_I_AM_DOING", "YES")
+                .env("BORG_DELETE_I_KNOW_WHAT_I_AM_DOING", "YES"),
+            Tool::Bupstash => job
+                .env("BUPSTASH_REPOSITORY", self.place())
+                .env("BUPSTASH_KEY", self.key())
+                .env("BUPSTASH_QUERY_CACHE", self.home.join("queries")),
+        }
+    }
+
+    /// Makes the key and the empty repository.
+    ///
+    /// # Errors
+    /// What the tool said.
+    pub fn init(&self) -> Result<(), String> {
+        std::fs::create_dir_all(&self.home).map_err(|e| format!("{}: {e}", self.home.display()))?;
+        if self.tool == Tool::Bupstash {
+            Job::new(&self.program).env("HOME", &self.home).words("new-key -o").arg(self.key()).output()?;
+        } else {
+            let mut file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(self.key());
+            let written = file
+                .as_mut()
+                .map_err(|e| e.to_string())
+                .and_then(|file| file.write_all(PASSPHRASE.as_bytes()).map_err(|e| e.to_string()));
+            written.map_err(|e| format!("{}: {e}", self.key().display()))?;
+        }
+        let job = self.job();
+        let job = match self.tool {
+            Tool::Backstay => job.words("init"),
+            Tool::Restic => job.words("init --repository-version 2"),
+            Tool::Rustic => job.words("init --set-compression 3"),
+            Tool::Borg => job.words("init -e repokey-blake2"),
+            Tool::Bupstash => job.words("init"),
+        };
+        job.output().map(drop)
+    }
+
+    /// Stores `source` as the snapshot `which`.
+    pub fn backup(&self, which: Snapshot, source: &Path) -> Job {
+        let name = name(which);
+        let job = self.job();
+        match self.tool {
+            Tool::Backstay => job.words("backup --compression zstd:3").arg(source),
+            Tool::Restic | Tool::Rustic => job.words("backup").arg(source),
+            Tool::Borg => job.words("create -C zstd,3").arg(format!("::{name}")).arg(source),
+            Tool::Bupstash => job
+                .words("put -q --xattrs --compression zstd:3 --send-log")
+                .arg(self.home.join("sent"))
+                .arg(format!("name={name}"))
+                .arg("::")
+                .arg(source),
+        }
+    }
+
+    /// Restores a snapshot into the empty directory `target`. See [`restored`] for where the files are then.
+    ///
+    /// # Errors
+    /// When the snapshots cannot be listed.
+    pub fn restore(&self, which: Snapshot, target: &Path) -> Result<Job, String> {
+        let job = self.job();
+        Ok(match self.tool {
+            Tool::Backstay | Tool::Restic => job.words("restore").arg(self.id(which)?).arg("--target").arg(target),
+            Tool::Rustic => job.words("restore").arg(self.id(which)?).arg(target),
+            Tool::Borg => job.words("extract").arg(format!("::{}", name(which))).within(target),
+            Tool::Bupstash => {
+                job.words("restore -q --ownership --xattrs --into").arg(target).arg(format!("name={}", name(which)))
+            }
+        })
+    }
+
+    /// Reads everything that is stored, decrypts it and compares it.
+    pub fn verify(&self) -> Job {
+        let job = self.job();
+        match self.tool {
+            Tool::Backstay => job.words("verify --read-data"),
+            Tool::Restic | Tool::Rustic => job.words("check --read-data"),
+            Tool::Borg => job.words("check --verify-data"),
+            Tool::Bupstash => job.words("get -q").arg(format!("name={}", name(Snapshot::Last))),
+        }
+    }
+
+    /// Takes the first snapshot out of the list; its data stay.
+    ///
+    /// # Errors
+    /// What the tool said.
+    pub fn forget_first(&self) -> Result<(), String> {
+        let job = self.job();
+        let job = match self.tool {
+            Tool::Backstay | Tool::Restic | Tool::Rustic => job.words("forget").arg(self.id(Snapshot::First)?),
+            Tool::Borg => job.words("delete").arg(format!("::{}", name(Snapshot::First))),
+            Tool::Bupstash => job.words("rm -q").arg(format!("name={}", name(Snapshot::First))),
+        };
+        job.output().map(drop)
+    }
+
+    /// Gives back the space of what no snapshot needs.
+    pub fn prune(&self) -> Job {
+        let job = self.job();
+        match self.tool {
+            Tool::Backstay | Tool::Restic => job.words("prune"),
+            Tool::Rustic => job.words("prune --instant-delete --max-repack unlimited"),
+            Tool::Borg => job.words("compact"),
+            Tool::Bupstash => job.words("gc -q"),
+        }
+    }
+
+    /// The snapshot's id, for tools that do not let their users name snapshots.
+    fn id(&self, which: Snapshot) -> Result<String, String> {
+        let text = self.job().words("snapshots --json").output()?;
+        let value = serde_json::from_str(&text).map_err(|e| format!("{} snapshots: {e}", self.tool.name()))?;
+        let mut found = Vec::new();
+        collect_snapshots(&value, &mut found);
+        found.sort();
+        let one = match which {
+            Snapshot::First => found.first(),
+            Snapshot::Last => found.last(),
+        };
+        one.map(|(_, id)| id.clone()).ok_or_else(|| format!("{} lists no snapshots", self.tool.name()))
+    }
+}
+
+/// One for all, because none of them is worth guarding.
+const PASSPHRASE: &str = "measured, not kept";
+
+fn name(which: Snapshot) -> &'static str {
+    match which {
+        Snapshot::First => "first",
+        Snapshot::Last => "last",
+    }
+}
+
+/// Everything in a JSON document that has an id and a time: some tools nest their lists in groups.
+fn collect_snapshots(value: &serde_json::Value, found: &mut Vec<(jiff::Timestamp, String)>) {
+    match value {
+        serde_json::Value::Object(fields) => {
+            if let (Some(time), Some(id)) = (fields.get("time"), fields.get("id"))
+                && let (Some(time), Some(id)) = (time.as_str(), id.as_str())
+                && let Ok(time) = time.parse()
+            {
+                found.push((time, id.to_owned()));
+            }
+            fields.values().for_each(|value| collect_snapshots(value, found));
+        }
+        serde_json::Value::Array(values) => values.iter().for_each(|value| collect_snapshots(value, found)),
+        _ => {}
+    }
+}
+
+/// Where in `target` the files of `source` are after a restore: some tools restore the whole path, others what is in it.
+pub fn restored(target: &Path, source: &Path) -> PathBuf {
+    let whole = target.join(source.strip_prefix("/").unwrap_or(source));
+    if whole.is_dir() { whole } else { target.to_owned() }
+}
+
+/// The program, from the directory of tools or from PATH.
+pub fn find(tool: Tool, tools: &Path) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut places = vec![tools.join("bin")];
+    places.extend(std::env::split_paths(&path));
+    places.into_iter().map(|dir| dir.join(tool.name())).find(|program| program.is_file())
+}
+
+/// What the program says about its version, on one line.
+///
+/// # Errors
+/// What it said instead.
+pub fn version(tool: Tool, program: &Path) -> Result<String, String> {
+    let word = if matches!(tool, Tool::Backstay | Tool::Restic) { "version" } else { "--version" };
+    let text = Job::new(program).words(word).output()?;
+    let line = text.lines().next().unwrap_or_default();
+    Ok(line
+        .split(['(', ','])
+        .next()
+        .unwrap_or_default()
+        .split(" compiled")
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_owned())
+}
+
+/// Installs what is missing: by apt-get what Debian has, by cargo into `tools` what it has not.
+///
+/// # Errors
+/// What the package manager said.
+pub fn install(tool: Tool, tools: &Path) -> Result<(), String> {
+    let apt = |package: &str| {
+        let job = Job::new(Path::new("apt-get")).env("DEBIAN_FRONTEND", "noninteractive");
+        job.words("install -y -qq").arg(package).output().map(drop)
+    };
+    let cargo = |package: &str, options: &str| {
+        let home = std::env::var_os("HOME").unwrap_or_default();
+        let job = Job::new(Path::new("cargo")).env("HOME", home).words("install --quiet --locked --root").arg(tools);
+        job.words(options).arg(package).output().map(drop)
+    };
+    match tool {
+        Tool::Backstay => Err("build it: cargo build --release".to_owned()),
+        Tool::Restic => apt("restic"),
+        Tool::Borg => apt("borgbackup"),
+        // Without what it shows and serves: none of it is measured.
+        Tool::Rustic => cargo("rustic-rs", "--no-default-features"),
+        Tool::Bupstash => apt("libsodium-dev").and_then(|()| apt("pkg-config")).and_then(|()| cargo("bupstash", "")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn snapshots_are_found_in_flat_and_in_grouped_lists() {
+        let check = |text: &str| {
+            let mut found = Vec::new();
+            collect_snapshots(&serde_json::from_str(text).unwrap(), &mut found);
+            found.sort();
+            assert_eq!(found.iter().map(|(_, id)| id.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        };
+        check(
+            r#"[{"id":"b","time":"2025-01-01T00:00:00.15Z","tree":"x"},{"id":"a","time":"2025-01-01T01:00:00.1+01:00"}]"#,
+        );
+        check(
+            r#"[{"group_key":{"host":"h"},"snapshots":[{"id":"b","time":"2025-01-01T00:00:00.15Z"}]},
+                [{},[{"id":"a","time":"2025-01-01T01:00:00.1+01:00"}]]]"#,
+        );
+    }
+
+    #[test]
+    fn no_secret_is_in_an_argument() {
+        let home = std::env::temp_dir().join(format!("peers-tool-{}", std::process::id()));
+        for tool in Tool::ALL {
+            let repository = Repository::new(tool, Path::new("/bin/true"), &home);
+            for job in [repository.backup(Snapshot::First, &home), repository.verify(), repository.prune()] {
+                let shown = format!("{job:?}");
+                let args = shown.split("env:").next().unwrap_or_default();
+                assert!(!args.contains(PASSPHRASE), "{args}");
+            }
+        }
+    }
+}
