@@ -11,6 +11,7 @@ mod key;
 mod local;
 mod mem;
 mod reaper;
+mod s3;
 mod store;
 mod world;
 
@@ -21,5 +22,6 @@ pub use key::{Key, Shelf};
 pub use local::{LocalStore, NetworkPolicy};
 pub use mem::MemStore;
 pub use reaper::Reaper;
+pub use s3::{S3Place, S3Store};
 pub use store::{Backend, Listed, Put, Span, Store, Warning};
 pub use world::{Clock, Entropy, Lanes, Stop, Timestamp, World};
