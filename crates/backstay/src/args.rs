@@ -239,16 +239,16 @@ impl Global {
         out: &Render,
         how: impl FnOnce(&Locator, &KeyFrom) -> Result<Repository, Failure>,
     ) -> Result<Repository, Failure> {
-        let repository = how(&self.locator()?, &self.key_unless_absent()?)?;
+        let repository = how(&self.locator()?, &self.key_unless_absent(ctx)?)?;
         out.repository_warnings(&ctx.take_remarks());
         out.repository_warnings(&repository.warnings);
         Ok(repository)
     }
 
     /// As [`Global::key`]; but that there is no repository is said before that there is no key.
-    fn key_unless_absent(&self) -> Result<KeyFrom, Failure> {
+    fn key_unless_absent(&self, ctx: &Ctx) -> Result<KeyFrom, Failure> {
         match self.key() {
-            Err(no_key) => self.locator()?.store().and(Err(no_key)),
+            Err(no_key) => self.locator()?.store(ctx).and(Err(no_key)),
             key => key,
         }
     }

@@ -13,7 +13,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use store::{Kind, LocalStore, NetworkPolicy, Store};
+use store::{CachedStore, Kind, LocalStore, NetworkPolicy, S3Place, S3Store, Store};
 use zeroize::Zeroizing;
 
 const KEY_BYTES_MAX: u64 = 64 << 10;
@@ -23,6 +23,17 @@ const KEY_BYTES_MAX: u64 = 64 << 10;
 pub enum Locator {
     /// In a directory.
     Local(PathBuf),
+    /// In a bucket.
+    S3(S3Place),
+}
+
+impl std::fmt::Display for Locator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Locator::Local(path) => path.display().fmt(f),
+            Locator::S3(place) => place.fmt(f),
+        }
+    }
 }
 
 impl Locator {
@@ -41,9 +52,14 @@ impl Locator {
                     .help("write file:///srv/repo, with three slashes")),
             };
         }
+        if let Some(place) = S3Place::parse(text) {
+            return place.map(Locator::S3).map_err(|e| {
+                Failure::usage(e.to_string()).help("write s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX")
+            });
+        }
         let scheme = text.split_once("://").map(|(scheme, _)| scheme);
         match scheme {
-            Some(scheme @ ("s3" | "azblob" | "gs" | "gcs" | "sftp")) => Err(Failure::new(
+            Some(scheme @ ("azblob" | "gs" | "gcs" | "sftp")) => Err(Failure::new(
                 Exit::Usage,
                 "place-unknown",
                 format!("cannot open {text:?}: this version cannot reach {scheme} yet"),
@@ -57,26 +73,44 @@ impl Locator {
         }
     }
 
-    /// The store at this place, which must exist.
+    /// The store at this place, which must exist. Everything is read from the place itself.
     ///
     /// # Errors
     /// `no-repository` when there is nothing; whatever the store returns.
-    pub fn store(&self) -> Result<Store, Failure> {
-        let Locator::Local(path) = self;
-        match LocalStore::open(path, NetworkPolicy::Accept) {
-            Ok(local) => Ok(Store::new(Arc::new(local))),
-            Err(e) if e.kind == Kind::Absent => Err(RepoError::NoRepository(path.display().to_string()).into()),
-            Err(e) => Err(e.into()),
+    pub fn store(&self, ctx: &Ctx) -> Result<Store, Failure> {
+        match self {
+            Locator::Local(path) => match LocalStore::open(path, NetworkPolicy::Accept) {
+                Ok(local) => Ok(Store::new(Arc::new(local))),
+                Err(e) if e.kind == Kind::Absent => Err(RepoError::NoRepository(self.to_string()).into()),
+                Err(e) => Err(e.into()),
+            },
+            Locator::S3(place) => Ok(Store::new(Arc::new(S3Store::open(place, &ctx.world)?))),
+        }
+    }
+
+    /// As [`Locator::store`], with a cache before what is far away.
+    pub(crate) fn cached_store(&self, ctx: &Ctx) -> Result<Store, Failure> {
+        match self {
+            Locator::Local(_) => self.store(ctx),
+            Locator::S3(place) => {
+                let name = blake3::hash(place.to_string().as_bytes()).to_hex();
+                let dir = ctx.cache_dir.join("objects").join(&name[..16]);
+                let store = Arc::new(S3Store::open(place, &ctx.world)?);
+                Ok(Store::new(Arc::new(CachedStore::new(store, dir))))
+            }
         }
     }
 
     /// The store at this place, made where there is nothing yet.
     ///
     /// # Errors
-    /// Whatever the store returns: a directory that holds something else, a network file system that was not allowed.
-    pub fn create(&self, on_network: NetworkPolicy) -> Result<Store, Failure> {
-        let Locator::Local(path) = self;
-        Ok(Store::new(Arc::new(LocalStore::create(path, on_network)?)))
+    /// Whatever the store returns: a directory that holds something else, a network file system that was not allowed, a
+    /// bucket that does not exist.
+    pub fn create(&self, ctx: &Ctx, on_network: NetworkPolicy) -> Result<Store, Failure> {
+        Ok(match self {
+            Locator::Local(path) => Store::new(Arc::new(LocalStore::create(path, on_network)?)),
+            Locator::S3(place) => Store::new(Arc::new(S3Store::create(place, &ctx.world)?)),
+        })
     }
 }
 
@@ -205,7 +239,15 @@ pub fn split_words(line: &str) -> Result<Vec<String>, Failure> {
 /// # Errors
 /// `no-repository`, `wrong-key`, `history-lost`; whatever the repository returns.
 pub fn open(ctx: &Ctx, at: &Locator, key: &KeyFrom) -> Result<Repository, Failure> {
-    open_store(ctx, &at.store()?, key)
+    open_store(ctx, &at.cached_store(ctx)?, key)
+}
+
+/// As [`open`], without a cache: for who wants to know what the place itself holds.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_uncached(ctx: &Ctx, at: &Locator, key: &KeyFrom) -> Result<Repository, Failure> {
+    open_store(ctx, &at.store(ctx)?, key)
 }
 
 /// As [`open`], of the repository in this store.
@@ -249,7 +291,14 @@ pub(crate) fn open_store(ctx: &Ctx, store: &Store, key: &KeyFrom) -> Result<Repo
 /// Whether anything of a repository is there: asked before a person is asked for a key.
 pub(crate) fn looks_like_one(store: &Store) -> Result<bool, Failure> {
     let config = store::Key::new(store::Shelf::Root, "backstay.json").expect("a good name");
-    Ok(store.size(&config)?.is_some() || !store.list_prefix(store::Shelf::Keys, "config.")?.is_empty())
+    if store.size(&config)?.is_some() {
+        return Ok(true);
+    }
+    match store.list_prefix(store::Shelf::Keys, "config.") {
+        // A bucket that does not exist.
+        Err(e) if e.is_absent() => Ok(false),
+        keys => Ok(!keys?.is_empty()),
+    }
 }
 
 /// Remembers the newest heads, so that a later [`open`] notices when they are gone. For verbs that committed something.
@@ -322,7 +371,12 @@ mod tests {
         assert_eq!(Locator::parse("/srv/repo"), Ok(local("/srv/repo")));
         assert_eq!(Locator::parse("file:///srv/repo"), Ok(local("/srv/repo")));
         assert_eq!(Locator::parse("a:b"), Ok(local("a:b")));
-        for text in ["s3://h/b", "sftp://u@h/p", "file://x", "nope://x", ""] {
+        for text in ["s3://minio:9000/bucket/a", "s3:http://127.0.0.1:9000/bucket"] {
+            let place = Locator::parse(text).expect("a place");
+            assert!(matches!(place, Locator::S3(_)), "{text}");
+            assert_eq!(place.to_string(), text);
+        }
+        for text in ["s3://h/b", "s3://user:secret@h/bucket", "sftp://u@h/p", "file://x", "nope://x", ""] {
             assert_eq!(Locator::parse(text).map_err(|f| f.exit), Err(Exit::Usage), "{text}");
         }
     }

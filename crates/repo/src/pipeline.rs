@@ -78,10 +78,15 @@ impl Packer {
     }
 }
 
+/// How many bytes of packs may be on the way: in the one that grows, and in those that are full.
+const PACKS_BYTES_MAX: usize = 128 << 20;
+/// How many packs are stored at once, at most.
+const STORING_MAX: usize = 2;
+
 /// Stores a pack; durable when it returns.
 pub(crate) fn store_pack(store: &Store, pack: Pack) -> Result<StoredPack> {
-    store.put_new(&pack_key(&pack.id), &pack.bytes)?;
     let bytes = u32::try_from(pack.bytes.len()).expect("a pack is within its limit");
+    store.put_owned(&pack_key(&pack.id), pack.bytes)?;
     Ok(StoredPack { pack: PackRef { id: pack.id, bytes, kind: pack.kind }, records: pack.records })
 }
 
@@ -127,7 +132,10 @@ impl Pipeline {
         let failed: Failed = Arc::default();
         let (groups, groups_in) = bounded::<(u64, Group)>(n + 1);
         let (sealed, sealed_in) = bounded::<(u64, Sealed)>(n + 1);
-        let (packs, packs_in) = bounded::<Pack>(1);
+        let storing = (PACKS_BYTES_MAX / stages.pack_bytes).saturating_sub(1).clamp(1, STORING_MAX);
+        // Large packs are handed over, small ones may wait.
+        let waiting = usize::from(stages.pack_bytes * 4 <= PACKS_BYTES_MAX);
+        let (packs, packs_in) = bounded::<Pack>(waiting);
         let (stored, done) = unbounded::<StoredPack>();
         let mut threads = Vec::new();
         for _ in 0..n {
@@ -173,7 +181,7 @@ impl Pipeline {
                 }
             }));
         }
-        for _ in 0..2 {
+        for _ in 0..storing {
             let (store, packs_in, stored, failed) =
                 (stages.store.clone(), packs_in.clone(), stored.clone(), Arc::clone(&failed));
             threads.push(lanes.start("store", move || {

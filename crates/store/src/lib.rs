@@ -6,6 +6,7 @@
 //! Where data comes from and goes: `repo` hands over sealed objects; this crate hands them to a disk or a service.
 #![warn(missing_docs)]
 
+mod cached;
 mod error;
 mod key;
 mod local;
@@ -17,6 +18,7 @@ mod world;
 
 pub mod conformance;
 
+pub use cached::CachedStore;
 pub use error::{Kind, StoreError};
 pub use key::{Key, Shelf};
 pub use local::{LocalStore, NetworkPolicy};
