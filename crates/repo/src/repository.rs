@@ -65,7 +65,7 @@ pub struct History {
 pub enum PackSize {
     /// 16 MiB: disks and SFTP.
     Disk,
-    /// What the place prefers: as on disks, or 64 MiB where each object costs a request.
+    /// What the place prefers: as on disks, or nearly 64 MiB where each object costs a request.
     Fitting,
     /// This many bytes, 1 KiB to 64 MiB.
     Bytes(u32),

@@ -26,6 +26,9 @@ pub use place::S3Place;
 
 /// Threads that wait for the network and encrypt what goes over it.
 const WORKERS: usize = 2;
+/// With its last group and its trailer a pack stays below 64 MiB: what any service takes in one PUT, and what two may take
+/// of our memory.
+const PACK_BYTES: u32 = 60 << 20;
 /// How many objects one request deletes. Some services take 30 ms for each, one after the other.
 const DELETE_BATCH: usize = 100;
 /// What is written a second time, once in a process, to see whether the service keeps to conditions.
@@ -50,7 +53,7 @@ impl S3Store {
     /// versions and locks are its owner's choice.
     ///
     /// # Errors
-    /// `Absent` when there is no such bucket; `Unsuitable` when other things lie behind the prefix; `Denied`,
+    /// `Unsuitable` when there is no such bucket, or other things lie behind the prefix; `Denied`,
     /// `Unreachable`.
     pub fn create(place: &S3Place, world: &World) -> Result<S3Store, StoreError> {
         let store = S3Store::open(place, world)?;
@@ -112,7 +115,10 @@ impl S3Store {
             let names = found.take(100).map_ok(|entry| entry.path().to_owned());
             names.try_collect::<Vec<String>>().await
         });
-        let names = names.map_err(|e| failure(&what, &e))?;
+        let names = names.map_err(|e| match failure(&what, &e) {
+            no_bucket if no_bucket.is_absent() => StoreError { kind: Kind::Unsuitable, ..no_bucket },
+            other => other,
+        })?;
         let is_shelf = |name: &str| Shelf::ALL.iter().any(|shelf| !shelf.dir().is_empty() && shelf.dir() == name);
         let is_ours = |name: &String| match name.strip_suffix('/') {
             Some(dir) => dir.is_empty() || is_shelf(dir),
@@ -169,15 +175,17 @@ impl S3Store {
     fn read(&self, path: &str, range: Option<BytesRange>, bytes_max: u64) -> Result<Vec<u8>, opendal::Error> {
         self.ask(async |_| {
             let reader = self.operator.reader_with(path).await?;
-            let mut pieces = reader.into_stream(range.unwrap_or_default()).await?;
+            let mut pieces = reader.clone().into_stream(range.unwrap_or_default()).await?;
             let mut bytes = Vec::new();
             while let Some(piece) = pieces.try_next().await? {
                 if (bytes.len() + piece.len()) as u64 > bytes_max {
                     return Err(opendal::Error::new(ErrorKind::RangeNotSatisfied, "more came than can be there"));
                 }
                 if bytes.is_empty() {
-                    // Once, for most reads: what is asked for is known.
-                    bytes.reserve_exact(usize::try_from(range.and_then(|r| r.size()).unwrap_or(0)).unwrap_or(0));
+                    // At once: growing would hold the bytes twice.
+                    let whole = || reader.metadata().map(|meta| meta.content_length());
+                    let expected = range.map_or_else(whole, |range| range.size()).unwrap_or(0).min(bytes_max);
+                    bytes.reserve_exact(usize::try_from(expected).unwrap_or(0));
                 }
                 for part in piece {
                     let part: Bytes = part;
@@ -322,7 +330,7 @@ impl Backend for S3Store {
     }
 
     fn pack_bytes(&self) -> u32 {
-        64 << 20
+        PACK_BYTES
     }
 
     fn warnings(&self) -> Vec<Warning> {

@@ -20,7 +20,7 @@ pub struct Args {
     /// Make up a key and write it to this new file, instead of using a passphrase
     #[arg(long, value_name = "FILE")]
     generate_key: Option<PathBuf>,
-    /// Size of the objects that data is collected in, 1 KiB to 64 MiB [default: 16M in a directory, 64M in a bucket]
+    /// Size of the objects that data is collected in, 1 KiB to 64 MiB [default: 16M in a directory, 60M in a bucket]
     #[arg(long, value_name = "SIZE")]
     pack_size: Option<String>,
     /// Accept a network file system, which may keep its promises less well than a disk

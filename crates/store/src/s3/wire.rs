@@ -134,8 +134,9 @@ fn broken(e: reqwest::Error) -> Error {
         why = cause.to_string();
         below = cause.source();
     }
-    // What cannot be built will never be sent; all else may work at the next try.
-    Error::new(ErrorKind::Unexpected, why).with_temporary(!e.is_builder())
+    // What cannot be built will never be sent, and nobody vouches for a certificate at the next try either.
+    let lasting = e.is_builder() || why.contains("certificate");
+    Error::new(ErrorKind::Unexpected, why).with_temporary(!lasting)
 }
 
 /// A body that counts what the connection took.
