@@ -283,6 +283,38 @@ case_old_data_goes_and_the_rest_stays_whole() {
   [ "$left" -lt 200 ] || fail "$left packs are left of one snapshot of three"
 }
 
+case_what_was_deleted_or_replaced_is_read_as_it_was() {
+  new_bucket versioned
+  noise "$S" 30 90000 1
+  bs init -r "$R"
+  bs backup -r "$R" "$S"
+  cp -a "$S" "$WORK/then"
+  local ids then
+  ids=$(snapshot_ids)
+  sleep 1.1 # services count whole seconds
+  then=$(date -u +%FT%TZ)
+  sleep 1.1
+  noise "$S" 30 90000 2
+  bs backup -r "$R" "$S"
+  bs forget -r "$R" --keep-last 1 --prune
+  # Whoever holds credentials that may write puts delete markers over everything, and rubbish over some.
+  py "http://$S3_HOST" "$BUCKET" heads/ damage <"$ROOT/tests/bucket.py"
+  py "http://$S3_HOST" "$BUCKET" prefix/ drop <"$ROOT/tests/bucket.py"
+  expect 10 snapshots -r "$R"
+  [ "$("$BACKSTAY" snapshots -r "$R" --as-of "$then" --json | "$PYTHON" -c 'import json,sys; print(*(s["id"] for s in json.load(sys.stdin)))')" = "$ids" ] ||
+    fail "not the snapshots of then"
+  bs ls -r "$R" --as-of "$then" latest
+  bs verify -r "$R" --as-of "$then" --read-data
+  bs restore -r "$R" --as-of "$then" latest --target "$WORK/o"
+  same "$WORK/then" "$WORK/o$S"
+  # Out of the past into a place of its own.
+  bs copy -r "$R" --as-of "$then" --to "$WORK/rescued"
+  sound "$WORK/rescued"
+  expect 2 backup -r "$R" --as-of "$then" "$S"
+  expect 2 snapshots -r "$WORK/rescued" --as-of "$then"
+  expect 10 snapshots -r "$R" --as-of 2001-01-01
+}
+
 case_memory_stays_bounded() {
   new_bucket
   local n peak

@@ -108,9 +108,11 @@ impl From<StoreError> for Failure {
         let (exit, code, help) = match e.kind {
             Kind::Absent => (Exit::Failed, "object-missing", "run `backstay verify` to see what is damaged"),
             Kind::Corrupt => (Exit::Failed, "damaged", "run `backstay verify --read-data` to see what is damaged"),
-            Kind::Denied => {
-                (Exit::TargetUnreachable, "store-denied", "run this as a user, or with credentials, that may read and write the repository")
-            }
+            Kind::Denied => (
+                Exit::TargetUnreachable,
+                "store-denied",
+                "run this as a user, or with credentials, that may read and write the repository",
+            ),
             Kind::Full => {
                 (Exit::TargetUnreachable, "store-full", "make room there: forget snapshots and run `backstay prune`")
             }

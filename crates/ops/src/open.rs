@@ -13,7 +13,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use store::{CachedStore, Kind, LocalStore, NetworkPolicy, S3Place, S3Store, Store};
+use store::{CachedStore, Kind, LocalStore, NetworkPolicy, PastStore, S3Place, S3Store, Store, Timestamp};
 use zeroize::Zeroizing;
 
 const KEY_BYTES_MAX: u64 = 64 << 10;
@@ -25,13 +25,15 @@ pub enum Locator {
     Local(PathBuf),
     /// In a bucket.
     S3(S3Place),
+    /// In a bucket that keeps versions, as it was at a moment. It can only be read.
+    Past(S3Place, Timestamp),
 }
 
 impl std::fmt::Display for Locator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Locator::Local(path) => path.display().fmt(f),
-            Locator::S3(place) => place.fmt(f),
+            Locator::S3(place) | Locator::Past(place, _) => place.fmt(f),
         }
     }
 }
@@ -54,7 +56,8 @@ impl Locator {
         }
         if let Some(place) = S3Place::parse(text) {
             return place.map(Locator::S3).map_err(|e| {
-                Failure::usage(e.to_string()).help("write s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX")
+                Failure::usage(e.to_string())
+                    .help("write s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX")
             });
         }
         let scheme = text.split_once("://").map(|(scheme, _)| scheme);
@@ -73,6 +76,18 @@ impl Locator {
         }
     }
 
+    /// The same place as it was.
+    ///
+    /// # Errors
+    /// `usage` for a place that keeps nothing of its past.
+    pub fn as_of(self, at: Timestamp) -> Result<Locator, Failure> {
+        match self {
+            Locator::S3(place) | Locator::Past(place, _) => Ok(Locator::Past(place, at)),
+            Locator::Local(path) => Err(Failure::usage(format!("{} has no past that could be read", path.display()))
+                .help("--as-of is for buckets that keep versions; to go back to a snapshot, name it")),
+        }
+    }
+
     /// The store at this place, which must exist. Everything is read from the place itself.
     ///
     /// # Errors
@@ -85,20 +100,25 @@ impl Locator {
                 Err(e) => Err(e.into()),
             },
             Locator::S3(place) => Ok(Store::new(Arc::new(S3Store::open(place, &ctx.world)?))),
+            Locator::Past(place, at) => Ok(Store::new(Arc::new(PastStore::open(place, &ctx.world, *at)?))),
         }
     }
 
     /// As [`Locator::store`], with a cache before what is far away.
     pub(crate) fn cached_store(&self, ctx: &Ctx) -> Result<Store, Failure> {
-        match self {
-            Locator::Local(_) => self.store(ctx),
-            Locator::S3(place) => {
-                let name = blake3::hash(place.to_string().as_bytes()).to_hex();
-                let dir = ctx.cache_dir.join("objects").join(&name[..16]);
-                let store = Arc::new(S3Store::open(place, &ctx.world)?);
-                Ok(Store::new(Arc::new(CachedStore::new(store, dir))))
+        // One directory for each view, which drops what the view does not show.
+        let dir = |view: &str| {
+            let name = blake3::hash(self.to_string().as_bytes()).to_hex();
+            ctx.cache_dir.join("objects").join(format!("{view}-{}", &name[..16]))
+        };
+        let cached = match self {
+            Locator::Local(_) => return self.store(ctx),
+            Locator::S3(place) => CachedStore::new(Arc::new(S3Store::open(place, &ctx.world)?), dir("now")),
+            Locator::Past(place, at) => {
+                CachedStore::new(Arc::new(PastStore::open(place, &ctx.world, *at)?), dir("past"))
             }
-        }
+        };
+        Ok(Store::new(Arc::new(cached)))
     }
 
     /// The store at this place, made where there is nothing yet.
@@ -110,6 +130,8 @@ impl Locator {
         Ok(match self {
             Locator::Local(path) => Store::new(Arc::new(LocalStore::create(path, on_network)?)),
             Locator::S3(place) => Store::new(Arc::new(S3Store::create(place, &ctx.world)?)),
+            // Says by itself that it cannot be written.
+            Locator::Past(..) => self.store(ctx)?,
         })
     }
 }
@@ -239,7 +261,7 @@ pub fn split_words(line: &str) -> Result<Vec<String>, Failure> {
 /// # Errors
 /// `no-repository`, `wrong-key`, `history-lost`; whatever the repository returns.
 pub fn open(ctx: &Ctx, at: &Locator, key: &KeyFrom) -> Result<Repository, Failure> {
-    open_store(ctx, &at.cached_store(ctx)?, key)
+    open_view(ctx, at, &at.cached_store(ctx)?, key)
 }
 
 /// As [`open`], without a cache: for who wants to know what the place itself holds.
@@ -247,11 +269,25 @@ pub fn open(ctx: &Ctx, at: &Locator, key: &KeyFrom) -> Result<Repository, Failur
 /// # Errors
 /// As [`open`].
 pub fn open_uncached(ctx: &Ctx, at: &Locator, key: &KeyFrom) -> Result<Repository, Failure> {
-    open_store(ctx, &at.store(ctx)?, key)
+    open_view(ctx, at, &at.store(ctx)?, key)
+}
+
+/// Of the past nothing is remembered: that it lacks what came later is no alarm.
+fn open_view(ctx: &Ctx, at: &Locator, store: &Store, key: &KeyFrom) -> Result<Repository, Failure> {
+    match at {
+        Locator::Past(..) => open_unremembered(ctx, store, key),
+        Locator::Local(_) | Locator::S3(_) => open_store(ctx, store, key),
+    }
 }
 
 /// As [`open`], of the repository in this store.
 pub(crate) fn open_store(ctx: &Ctx, store: &Store, key: &KeyFrom) -> Result<Repository, Failure> {
+    let repository = open_unremembered(ctx, store, key)?;
+    check_memory(ctx, &repository)?;
+    Ok(repository)
+}
+
+fn open_unremembered(ctx: &Ctx, store: &Store, key: &KeyFrom) -> Result<Repository, Failure> {
     if !looks_like_one(store)? {
         return Err(RepoError::NoRepository(store.address()).into());
     }
@@ -259,7 +295,12 @@ pub(crate) fn open_store(ctx: &Ctx, store: &Store, key: &KeyFrom) -> Result<Repo
     let repository = Repository::open(store, &ctx.world, &Credential::parse(&key.text)?)?;
     store.warnings().into_iter().for_each(|warning| ctx.remark(format!("{}: {}", warning.name, warning.text)));
     key.warning.into_iter().for_each(|warning| ctx.remark(warning));
-    let memory = memory_of(ctx, &repository);
+    Ok(repository)
+}
+
+/// Compares the repository with what was seen of it before, and remembers what is new.
+fn check_memory(ctx: &Ctx, repository: &Repository) -> Result<(), Failure> {
+    let memory = memory_of(ctx, repository);
     let seen = match recall(&memory) {
         Ok(seen) => seen,
         Err(why) => {
@@ -285,7 +326,7 @@ pub(crate) fn open_store(ctx: &Ctx, store: &Store, key: &KeyFrom) -> Result<Repo
         // What else keeps the heads from being read shows when a verb reads them: `verify` must be able to name it.
         Err(_) => {}
     }
-    Ok(repository)
+    Ok(())
 }
 
 /// Whether anything of a repository is there: asked before a person is asked for a key.

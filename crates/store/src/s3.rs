@@ -5,6 +5,7 @@
 //! Where data comes from and goes: an object is one PUT, whole or not there; reads ask for ranges. Callers wait: the runtime
 //! that waits for the network is hidden here, and this file and those below it are the only ones that know it.
 
+mod past;
 mod patience;
 mod place;
 mod wire;
@@ -22,6 +23,7 @@ use std::sync::OnceLock;
 use tokio::runtime::Runtime;
 use wire::Wire;
 
+pub use past::PastStore;
 pub use place::S3Place;
 
 /// Threads that wait for the network and encrypt what goes over it.
@@ -172,9 +174,13 @@ impl S3Store {
         Ok(())
     }
 
-    fn read(&self, path: &str, range: Option<BytesRange>, bytes_max: u64) -> Result<Vec<u8>, opendal::Error> {
+    fn read(&self, from: &From<'_>, range: Option<BytesRange>, bytes_max: u64) -> Result<Vec<u8>, opendal::Error> {
         self.ask(async |_| {
-            let reader = self.operator.reader_with(path).await?;
+            let reader = self.operator.reader_with(&from.path);
+            let reader = match from.version {
+                Some(version) => reader.version(version).await?,
+                None => reader.await?,
+            };
             let mut pieces = reader.clone().into_stream(range.unwrap_or_default()).await?;
             let mut bytes = Vec::new();
             while let Some(piece) = pieces.try_next().await? {
@@ -195,6 +201,65 @@ impl S3Store {
             Ok(bytes)
         })
     }
+
+    fn get_version(&self, key: &Key, span: Span, version: Option<&str>) -> Result<Vec<u8>, StoreError> {
+        let what = format!("read {key}");
+        let from = From { path: key.path(), version };
+        let short = |why: String| StoreError::new(Kind::Corrupt, what.as_str(), why);
+        let absent = || StoreError::new(Kind::Absent, what.as_str(), "it is not there");
+        let size = || self.size_of(&from).map_err(|e| failure(&what, &e))?.ok_or_else(absent);
+        match span {
+            Span::Range { len: 0, offset } => match size()? {
+                size if offset <= size => Ok(Vec::new()),
+                size => Err(short(format!("it has {size} bytes, and byte {offset} was wanted"))),
+            },
+            Span::Tail { len: 0 } => size().map(|_| Vec::new()),
+            Span::Range { offset, len } => {
+                let ends_before = || short(format!("{len} bytes were wanted from byte {offset}, and it ends before"));
+                let end = offset.checked_add(len).ok_or_else(ends_before)?;
+                match self.read(&from, Some(BytesRange::new(offset, Some(len))), len) {
+                    Ok(bytes) => Ok(bytes),
+                    Err(e) if e.kind() == ErrorKind::RangeNotSatisfied => Err(ends_before()),
+                    // A service cuts a range off where the object ends, and so does one that fails.
+                    Err(e) if e.kind() == ErrorKind::Unexpected && size()? < end => Err(ends_before()),
+                    Err(e) => Err(failure(&what, &e)),
+                }
+            }
+            // More than can be there is asked for to get all: without a range, which an empty object has not.
+            Span::Tail { len } if len > key.shelf().bytes_max() => {
+                self.read(&from, None, len).map_err(|e| failure(&what, &e))
+            }
+            Span::Whole => self.read(&from, None, u64::MAX).map_err(|e| failure(&what, &e)),
+            Span::Tail { len } => match self.read(&from, Some(BytesRange::suffix(len)), len) {
+                Err(e) if e.kind() == ErrorKind::RangeNotSatisfied => match size()? {
+                    0 => Ok(Vec::new()),
+                    _ => Err(failure(&what, &e)),
+                },
+                other => other.map_err(|e| failure(&what, &e)),
+            },
+        }
+    }
+
+    fn size_of(&self, from: &From<'_>) -> Result<Option<u64>, opendal::Error> {
+        let found = self.ask(async |_| {
+            let stat = self.operator.stat_with(&from.path);
+            match from.version {
+                Some(version) => stat.version(version).await,
+                None => stat.await,
+            }
+        });
+        match found {
+            Ok(found) => Ok(Some(found.content_length())),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+/// Which object, and which version of it; the newest unless one is named.
+struct From<'a> {
+    path: String,
+    version: Option<&'a str>,
 }
 
 impl Backend for S3Store {
@@ -224,49 +289,12 @@ impl Backend for S3Store {
     }
 
     fn get(&self, key: &Key, span: Span) -> Result<Vec<u8>, StoreError> {
-        let what = format!("read {key}");
-        let path = key.path();
-        let short = |why: String| StoreError::new(Kind::Corrupt, what.as_str(), why);
-        let size = || self.size(key)?.ok_or_else(|| StoreError::new(Kind::Absent, what.as_str(), "it is not there"));
-        match span {
-            Span::Range { len: 0, offset } => match size()? {
-                size if offset <= size => Ok(Vec::new()),
-                size => Err(short(format!("it has {size} bytes, and byte {offset} was wanted"))),
-            },
-            Span::Tail { len: 0 } => size().map(|_| Vec::new()),
-            Span::Range { offset, len } => {
-                let ends_before = || short(format!("{len} bytes were wanted from byte {offset}, and it ends before"));
-                let end = offset.checked_add(len).ok_or_else(ends_before)?;
-                match self.read(&path, Some(BytesRange::new(offset, Some(len))), len) {
-                    Ok(bytes) => Ok(bytes),
-                    Err(e) if e.kind() == ErrorKind::RangeNotSatisfied => Err(ends_before()),
-                    // A service cuts a range off where the object ends, and so does one that fails.
-                    Err(e) if e.kind() == ErrorKind::Unexpected && size()? < end => Err(ends_before()),
-                    Err(e) => Err(failure(&what, &e)),
-                }
-            }
-            // More than can be there is asked for to get all: without a range, which an empty object has not.
-            Span::Tail { len } if len > key.shelf().bytes_max() => {
-                self.read(&path, None, len).map_err(|e| failure(&what, &e))
-            }
-            Span::Whole => self.read(&path, None, u64::MAX).map_err(|e| failure(&what, &e)),
-            Span::Tail { len } => match self.read(&path, Some(BytesRange::suffix(len)), len) {
-                Err(e) if e.kind() == ErrorKind::RangeNotSatisfied => match size()? {
-                    0 => Ok(Vec::new()),
-                    _ => Err(failure(&what, &e)),
-                },
-                other => other.map_err(|e| failure(&what, &e)),
-            },
-        }
+        self.get_version(key, span, None)
     }
 
     fn size(&self, key: &Key) -> Result<Option<u64>, StoreError> {
-        let path = key.path();
-        match self.ask(|_| self.operator.stat_with(&path).into_future()) {
-            Ok(found) => Ok(Some(found.content_length())),
-            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(failure(&format!("look for {key}"), &e)),
-        }
+        let from = From { path: key.path(), version: None };
+        self.size_of(&from).map_err(|e| failure(&format!("look for {key}"), &e))
     }
 
     fn list(&self, shelf: Shelf, prefix: &str) -> Result<Vec<Listed>, StoreError> {
@@ -340,7 +368,10 @@ impl Backend for S3Store {
         });
         let ignored = (self.keeps_conditions.get() == Some(&false)).then(|| Warning {
             name: "conditions-ignored",
-            text: format!("{} overwrites although asked not to: each object is looked for before it is made", self.place),
+            text: format!(
+                "{} overwrites although asked not to: each object is looked for before it is made",
+                self.place
+            ),
         });
         exposed.into_iter().chain(ignored).collect()
     }

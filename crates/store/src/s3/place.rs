@@ -41,7 +41,9 @@ impl S3Place {
 
     fn parts(scheme: Scheme, rest: &str) -> Result<S3Place, String> {
         if rest.contains('@') {
-            return Err("credentials do not belong in it: put them into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY".into());
+            return Err(
+                "credentials do not belong in it: put them into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY".into()
+            );
         }
         let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (bucket, prefix) = path.split_once('/').unwrap_or((path, ""));

@@ -54,10 +54,8 @@ impl Wire {
             .user_agent(concat!("backstay/", env!("CARGO_PKG_VERSION")))
             .build()?;
         let sending = Sending { client };
-        let surroundings = Context::new()
-            .with_env(OsEnv)
-            .with_file_read(Files)
-            .with_http_send(HttpTransporter::new(sending.clone()));
+        let surroundings =
+            Context::new().with_env(OsEnv).with_file_read(Files).with_http_send(HttpTransporter::new(sending.clone()));
         let signer = RequestSigner::new("s3", region);
         Ok(Wire { sending, signer: Signer::new(surroundings, DefaultCredentialProvider::new(), signer) })
     }
