@@ -38,9 +38,12 @@ pub struct Cli {
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Options of every command")]
 pub struct Global {
-    /// Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]
+    /// Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]
     #[arg(short = 'r', long, global = true, value_name = "REPO")]
     pub repo: Option<String>,
+    /// Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h
+    #[arg(long, global = true, value_name = "TIME", allow_hyphen_values = true)]
+    pub as_of: Option<String>,
     /// File that holds the repository's address [env: BACKSTAY_REPOSITORY_FILE]
     #[arg(long, global = true, value_name = "FILE", conflicts_with = "repo")]
     pub repository_file: Option<PathBuf>,
@@ -169,6 +172,14 @@ impl Global {
     /// # Errors
     /// `usage` when nothing says so.
     pub fn locator(&self) -> Result<Locator, Failure> {
+        let at = self.named()?;
+        match &self.as_of {
+            Some(time) => at.as_of(ops::select::parse_time(time, store::World::real().clock.now())?),
+            None => Ok(at),
+        }
+    }
+
+    fn named(&self) -> Result<Locator, Failure> {
         if let Some(text) = &self.repo {
             return Locator::parse(text);
         }
@@ -275,16 +286,16 @@ impl Global {
         out: &Render,
         how: impl FnOnce(&Locator, &KeyFrom) -> Result<Repository, Failure>,
     ) -> Result<Repository, Failure> {
-        let repository = how(&self.locator()?, &self.key_unless_absent()?)?;
+        let repository = how(&self.locator()?, &self.key_unless_absent(ctx)?)?;
         out.repository_warnings(&ctx.take_remarks());
         out.repository_warnings(&repository.warnings);
         Ok(repository)
     }
 
     /// As [`Global::key`]; but that there is no repository is said before that there is no key.
-    fn key_unless_absent(&self) -> Result<KeyFrom, Failure> {
+    fn key_unless_absent(&self, ctx: &Ctx) -> Result<KeyFrom, Failure> {
         match self.key() {
-            Err(no_key) => self.locator()?.store().and(Err(no_key)),
+            Err(no_key) => self.locator()?.store(ctx).and(Err(no_key)),
             key => key,
         }
     }

@@ -156,7 +156,7 @@ pub enum Step<'a> {
 /// # Errors
 /// As [`crate::open`].
 pub fn open(ctx: &Ctx, at: &Locator, key: &KeyFrom, act: Act) -> Result<Repository, Failure> {
-    let store = at.store()?;
+    let store = at.cached_store(ctx)?;
     let store = match act {
         Act::Preview => dry(&store),
         Act::Do => store,
@@ -303,7 +303,9 @@ fn outcome(troubles: &[Trouble], errors: u64) -> Outcome {
 /// What a person wants left out, and the repository and the cache themselves.
 fn select_of(ctx: &Ctx, store: &Store, wanted: &SelectSpec) -> Result<Select, Failure> {
     let mut spec = wanted.clone();
-    let own = [PathBuf::from(store.address()), ctx.cache_dir.clone()];
+    // The address of a place that is no directory is no path.
+    let at = Some(PathBuf::from(store.address())).filter(|path| path.is_absolute());
+    let own: Vec<PathBuf> = at.into_iter().chain([ctx.cache_dir.clone()]).collect();
     // The walk names what it finds by the path that leads there, symbolic links and all.
     let by_name = own.iter().filter_map(|path| std::path::absolute(path).ok());
     let in_truth = own.iter().filter_map(|path| std::fs::canonicalize(path).ok());

@@ -61,7 +61,7 @@ pub struct Report {
 /// # Errors
 /// `repository-exists`; `key-file-exists`; whatever the store returns.
 pub fn init(ctx: &Ctx, request: &Request) -> Result<Report, Failure> {
-    if let Ok(store) = request.at.store()
+    if let Ok(store) = request.at.store(ctx)
         && crate::open::looks_like_one(&store)?
     {
         return Err(RepoError::AlreadyExists(store.address()).into());
@@ -85,15 +85,13 @@ pub fn init(ctx: &Ctx, request: &Request) -> Result<Report, Failure> {
                     "the passphrase is short: with fewer than {PASSPHRASE_CHARS_MIN} characters it may be guessed"
                 ));
             }
-            let store = request.at.create(request.on_network)?;
-            warnings.extend(store.warnings().into_iter().map(|w| w.text));
+            let store = request.at.create(ctx, request.on_network)?;
             let made = Repository::init(&store, &ctx.world, Some(&passphrase), &label, request.packs)?;
             (made.0, "passphrase", None)
         }
         FirstKey::NewFile(path) => {
             let mut file = KeyFile::reserve(path)?;
-            let store = request.at.create(request.on_network)?;
-            warnings.extend(store.warnings().into_iter().map(|w| w.text));
+            let store = request.at.create(ctx, request.on_network)?;
             let owner = Bundle::owner(&ctx.world, &label);
             // First the key: a repository that nobody has a key to would stand in the way of the next try.
             file.write(owner.to_json().as_bytes())?;
@@ -104,6 +102,8 @@ pub fn init(ctx: &Ctx, request: &Request) -> Result<Report, Failure> {
             (made?, "key file", Some(path.display().to_string()))
         }
     };
+    // What a place is like may show only when something has been written to it.
+    warnings.extend(repository.store().warnings().into_iter().map(|w| w.text));
     warnings.extend(remember(ctx, &repository));
     Ok(Report {
         id: repository.id().to_string(),

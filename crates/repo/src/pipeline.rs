@@ -21,7 +21,7 @@ pub enum Assurance {
     /// When the store says that it is durable.
     #[default]
     Acknowledged,
-    /// When it was read back as well and is what was handed over. Until then no index names it and no snapshot needs it.
+    /// When it was read back as well and is what was handed over, or the place compared it by itself. Until then no index names it and no snapshot needs it.
     ReadBack,
 }
 
@@ -32,8 +32,17 @@ impl Assurance {
     /// Whatever the store returns; `Corrupt` when it gives back something else.
     pub(crate) fn put(self, store: &Store, key: &Key, object: &[u8]) -> Result<()> {
         store.put_new(key, object)?;
+        self.look(store, key)
+    }
+
+    /// Looks at an object that was stored, where this promises to.
+    ///
+    /// # Errors
+    /// As [`Assurance::put`].
+    fn look(self, store: &Store, key: &Key) -> Result<()> {
         match self {
             Assurance::Acknowledged => Ok(()),
+            Assurance::ReadBack if store.checks_writes() => Ok(()),
             Assurance::ReadBack => Ok(store.get_checked(key).map(drop)?),
         }
     }
@@ -103,10 +112,17 @@ impl Packer {
     }
 }
 
+/// How many bytes of packs may be on the way: in the one that grows, and in those that are full.
+const PACKS_BYTES_MAX: usize = 128 << 20;
+/// How many packs are stored at once, at most.
+const STORING_MAX: usize = 2;
+
 /// Stores a pack; durable when it returns.
 pub(crate) fn store_pack(store: &Store, pack: Pack, assurance: Assurance) -> Result<StoredPack> {
-    assurance.put(store, &pack_key(&pack.id), &pack.bytes)?;
     let bytes = u32::try_from(pack.bytes.len()).expect("a pack is within its limit");
+    let key = pack_key(&pack.id);
+    store.put_owned(&key, pack.bytes)?;
+    assurance.look(store, &key)?;
     Ok(StoredPack { pack: PackRef { id: pack.id, bytes, kind: pack.kind }, records: pack.records })
 }
 
@@ -153,7 +169,10 @@ impl Pipeline {
         let failed: Failed = Arc::default();
         let (groups, groups_in) = bounded::<(u64, Group)>(n + 1);
         let (sealed, sealed_in) = bounded::<(u64, Sealed)>(n + 1);
-        let (packs, packs_in) = bounded::<Pack>(1);
+        let storing = (PACKS_BYTES_MAX / stages.pack_bytes).saturating_sub(1).clamp(1, STORING_MAX);
+        // Large packs are handed over, small ones may wait.
+        let waiting = usize::from(stages.pack_bytes * 4 <= PACKS_BYTES_MAX);
+        let (packs, packs_in) = bounded::<Pack>(waiting);
         let (stored, done) = unbounded::<StoredPack>();
         let mut threads = Vec::new();
         for _ in 0..n {
@@ -200,7 +219,7 @@ impl Pipeline {
             }));
         }
         let assurance = stages.assurance;
-        for _ in 0..2 {
+        for _ in 0..storing {
             let (store, packs_in, stored, failed) =
                 (stages.store.clone(), packs_in.clone(), stored.clone(), Arc::clone(&failed));
             threads.push(lanes.start("store", move || {

@@ -67,8 +67,8 @@ pub struct History {
 pub enum PackSize {
     /// 16 MiB: disks and SFTP.
     Disk,
-    /// 64 MiB: object stores, one request each.
-    Object,
+    /// What the place prefers: as on disks, or nearly 64 MiB where each object costs a request.
+    Fitting,
     /// This many bytes, 1 KiB to 64 MiB.
     Bytes(u32),
 }
@@ -138,7 +138,7 @@ impl Repository {
         let recipient = bundle.identity.as_ref().expect("an owner has it").to_public().to_string();
         let pack_bytes = match packs {
             PackSize::Disk => 16 << 20,
-            PackSize::Object => 64 << 20,
+            PackSize::Fitting => store.pack_bytes(),
             PackSize::Bytes(n) => n.clamp(1 << 10, 64 << 20),
         };
         let config = Config {
