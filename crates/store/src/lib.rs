@@ -24,6 +24,6 @@ pub use key::{Key, Shelf};
 pub use local::{LocalStore, NetworkPolicy};
 pub use mem::MemStore;
 pub use reaper::Reaper;
-pub use s3::{PastStore, S3Place, S3Store};
+pub use s3::{PastStore, S3Identity, S3Place, S3Store};
 pub use store::{Backend, Listed, Put, Span, Store, Warning};
 pub use world::{Clock, Entropy, Lanes, Stop, Timestamp, World};
