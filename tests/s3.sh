@@ -315,6 +315,49 @@ case_what_was_deleted_or_replaced_is_read_as_it_was() {
   expect 10 snapshots -r "$R" --as-of 2001-01-01
 }
 
+case_what_the_bucket_locks_survives_whoever_may_delete() {
+  [ "$S3_SERVICE" = rgw ] || skip "moto answers 500 to writes under a default retention"
+  new_bucket locked
+  py "http://$S3_HOST" "$BUCKET" <<'PY'
+import boto3, sys
+s3 = boto3.client("s3", endpoint_url=sys.argv[1], region_name="us-east-1")
+rule = {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": 1}}
+s3.put_object_lock_configuration(Bucket=sys.argv[2], ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": rule})
+PY
+  noise "$S" 30 90000 1
+  bs init -r "$R"
+  grep -q "overwrites although asked not to" "$WORK/err" || fail "not told that conditions are ignored"
+  bs backup -r "$R" "$S"
+  cp -a "$S" "$WORK/then"
+  sleep 1.1 # services count whole seconds
+  local then
+  then=$(date -u +%FT%TZ)
+  sleep 1.1
+  rm -rf "$S"/*
+  noise "$S" 30 90000 2
+  bs backup -r "$R" "$S"
+  bs forget -r "$R" --keep-last 1 --prune
+  sound
+  # Every version and every marker, by somebody with all rights in the bucket.
+  py "http://$S3_HOST" "$BUCKET" <<'PY'
+import boto3, sys
+s3 = boto3.client("s3", endpoint_url=sys.argv[1], region_name="us-east-1")
+refused = 0
+for page in s3.get_paginator("list_object_versions").paginate(Bucket=sys.argv[2]):
+    for version in page.get("Versions", []):
+        try:
+            s3.delete_object(Bucket=sys.argv[2], Key=version["Key"], VersionId=version["VersionId"])
+        except s3.exceptions.ClientError:
+            refused += 1
+        s3.delete_object(Bucket=sys.argv[2], Key=version["Key"])
+assert refused, "no lock held"
+PY
+  expect 10 snapshots -r "$R"
+  bs verify -r "$R" --as-of "$then" --read-data
+  bs restore -r "$R" --as-of "$then" latest --target "$WORK/o"
+  same "$WORK/then" "$WORK/o$S"
+}
+
 case_memory_stays_bounded() {
   new_bucket
   local n peak

@@ -25,7 +25,7 @@ pub use key::{Key, Shelf};
 pub use local::{LocalStore, NetworkPolicy};
 pub use mem::MemStore;
 pub use reaper::Reaper;
-pub use s3::{PastStore, S3Place, S3Store};
+pub use s3::{PastStore, S3Identity, S3Place, S3Store};
 #[cfg(feature = "sabotage")]
 pub use sabotage::plant;
 pub use sabotage::sabotaged;

@@ -40,6 +40,19 @@ const REGION: &str = "us-east-1";
 /// What services call having no room. OpenDAL has no kind for it.
 const FULL: [&str; 4] = ["QuotaExceeded", "XMinioStorageFull", "StorageFull", "InsufficientStorage"];
 
+/// Who asks the service. Whoever may delete is somebody else than who may only write, where that matters.
+pub enum S3Identity {
+    /// Whom the environment, the files of the AWS tools, or the machine's cloud say.
+    Surroundings,
+    /// The holder of this access key.
+    Key {
+        /// Its name.
+        id: String,
+        /// Its secret.
+        secret: String,
+    },
+}
+
 /// A repository in a bucket. See the module's head for what it promises.
 pub struct S3Store {
     place: S3Place,
@@ -69,6 +82,14 @@ impl S3Store {
     /// # Errors
     /// `Unsuitable` when the system cannot do TLS or start threads.
     pub fn open(place: &S3Place, world: &World) -> Result<S3Store, StoreError> {
+        S3Store::open_as(place, world, S3Identity::Surroundings)
+    }
+
+    /// As [`S3Store::open`], as somebody in particular.
+    ///
+    /// # Errors
+    /// As [`S3Store::open`].
+    pub fn open_as(place: &S3Place, world: &World, who: S3Identity) -> Result<S3Store, StoreError> {
         let fail = |why: String| StoreError::new(Kind::Unsuitable, format!("open {place}"), why);
         let set = |name: &str| std::env::var(name).ok().filter(|region| !region.is_empty());
         let region = set("AWS_REGION").or_else(|| set("AWS_DEFAULT_REGION"));
@@ -80,7 +101,7 @@ impl S3Store {
             .enable_time()
             .build()
             .map_err(|e| fail(e.to_string()))?;
-        let wire = Wire::new(region).map_err(|e| fail(e.to_string()))?;
+        let wire = Wire::new(region, who).map_err(|e| fail(e.to_string()))?;
         let service = opendal::services::S3::default()
             .endpoint(&place.endpoint())
             .bucket(place.bucket())

@@ -4,12 +4,13 @@
 //! speed: a slow network may take hours, a dead one may not.
 //! What it may not know: objects, retries. Where data comes from and goes: requests from the operator, bytes to a socket.
 
+use super::S3Identity;
 use bytes::Bytes;
 use futures::stream;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST};
 use http::{Method, Request, Response};
 use opendal::{Buffer, Error, ErrorKind, HttpBody, HttpTransport, HttpTransporter};
-use reqsign_aws_v4::{Credential, DefaultCredentialProvider, RequestSigner};
+use reqsign_aws_v4::{Credential, DefaultCredentialProvider, RequestSigner, StaticCredentialProvider};
 use reqsign_core::{Context, FileRead, OsEnv, Signer};
 use std::convert::Infallible;
 use std::error::Error as _;
@@ -43,9 +44,8 @@ struct Sending {
 }
 
 impl Wire {
-    /// A client for one region. Credentials are looked for when the first request is signed: in the environment, in the
-    /// files of the AWS tools, and at the services that machines in clouds ask.
-    pub(super) fn new(region: &str) -> Result<Wire, reqwest::Error> {
+    /// A client for one region. Credentials are looked for when the first request is signed.
+    pub(super) fn new(region: &str, who: S3Identity) -> Result<Wire, reqwest::Error> {
         let client = reqwest::Client::builder()
             .connect_timeout(CONNECT)
             .pool_idle_timeout(IDLE)
@@ -57,7 +57,13 @@ impl Wire {
         let surroundings =
             Context::new().with_env(OsEnv).with_file_read(Files).with_http_send(HttpTransporter::new(sending.clone()));
         let signer = RequestSigner::new("s3", region);
-        Ok(Wire { sending, signer: Signer::new(surroundings, DefaultCredentialProvider::new(), signer) })
+        let signer = match who {
+            S3Identity::Surroundings => Signer::new(surroundings, DefaultCredentialProvider::new(), signer),
+            S3Identity::Key { id, secret } => {
+                Signer::new(surroundings, StaticCredentialProvider::new(&id, &secret), signer)
+            }
+        };
+        Ok(Wire { sending, signer })
     }
 }
 
