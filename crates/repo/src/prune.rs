@@ -275,6 +275,7 @@ impl Keeper<'_, '_> {
         if let Some(lost) = marks.uses.values().find(|u| u.live_records > 0 && !listed.contains_key(&u.pack.id)) {
             return Err(RepoError::damaged(pack_key(&lost.pack.id).path(), "is needed and gone"));
         }
+        let gone: HashSet<PackId> = marks.uses.keys().filter(|id| !listed.contains_key(id)).copied().collect();
         marks.uses.retain(|id, _| listed.contains_key(id));
         let uses = &marks.uses;
         let repack = self.choose_repack(uses, all_condemned);
@@ -325,6 +326,7 @@ impl Keeper<'_, '_> {
             }
             Err(e) => return Err(e),
         }
+        self.drop_names(&at_work, &gone)?;
         self.merge_tables(&at_work)?;
         self.clean(&at_work)?;
         Ok(self.report)
@@ -709,7 +711,18 @@ impl Keeper<'_, '_> {
     /// Deletes packs that nothing needs and whose time has come. Tables first: nobody may find what is about to go.
     fn sweep(&mut self, index: &Index, doomed: &[PackId], runs: &[RunId], listed: &HashMap<PackId, u64>) -> Result<()> {
         self.check_own()?;
-        let gone: HashSet<PackId> = doomed.iter().copied().collect();
+        self.replace_tables(index, &doomed.iter().copied().collect())?;
+        for (n, id) in doomed.iter().enumerate() {
+            self.step("deleting", n as u64, doomed.len() as u64)?;
+            self.reaper.delete(&pack_key(id))?;
+            self.report.packs_swept += 1;
+            self.report.bytes_freed += listed.get(id).copied().unwrap_or_default();
+        }
+        self.erase_runs(runs)
+    }
+
+    /// Writes anew the tables that name one of these packs, without them.
+    fn replace_tables(&self, index: &Index, gone: &HashSet<PackId>) -> Result<()> {
         let mut tables: BTreeMap<DomainId, TableBuilder> = BTreeMap::new();
         let mut old = Vec::new();
         for table in 0..index.table_count() {
@@ -718,7 +731,7 @@ impl Keeper<'_, '_> {
             }
             let domain = index.table_domain(table);
             let builder = tables.entry(domain).or_default();
-            index.copy_without(table, &gone, builder)?;
+            index.copy_without(table, gone, builder)?;
             if builder.entries() >= TABLE_ENTRIES_MAX {
                 self.write_table(domain, std::mem::take(builder))?;
             }
@@ -728,13 +741,24 @@ impl Keeper<'_, '_> {
             self.write_table(domain, table)?;
         }
         old.iter().try_for_each(|key| self.reaper.delete(key).map(drop))?;
-        for (n, id) in doomed.iter().enumerate() {
-            self.step("deleting", n as u64, doomed.len() as u64)?;
-            self.reaper.delete(&pack_key(id))?;
-            self.report.packs_swept += 1;
-            self.report.bytes_freed += listed.get(id).copied().unwrap_or_default();
+        Ok(())
+    }
+
+    /// Takes packs that are gone and that nothing needs out of the tables: a run that was given up may have named them
+    /// after they were swept.
+    fn drop_names(&self, at_work: &AtWork, unlisted: &HashSet<PackId>) -> Result<()> {
+        if unlisted.is_empty() || !at_work.open.is_empty() {
+            return Ok(());
         }
-        self.erase_runs(runs)
+        let mut gone = HashSet::new();
+        for id in unlisted.iter().collect::<BTreeSet<_>>() {
+            // A listing may lag: only what is not there when it is asked for by name is gone.
+            if self.repository.store.size(&pack_key(id))?.is_none() {
+                gone.insert(*id);
+            }
+        }
+        self.check_own()?;
+        self.replace_tables(&self.sound_index()?, &gone)
     }
 
     /// Deletes the keys of these runs, but of those that something needs again.

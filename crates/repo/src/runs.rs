@@ -7,7 +7,7 @@ use crate::id::{RepositoryId, RunId};
 use crate::keys::{age_unwrap, age_wrap};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use store::{Key, Listed, Shelf, Store, World};
+use store::{Key, Kind, Listed, Shelf, Store, World};
 use zeroize::Zeroizing;
 
 /// A new run: its id, data key, and stored wrapped key.
@@ -54,8 +54,15 @@ impl Runs {
         }
         let mut why = "is gone: what it encrypts cannot be read any more";
         for Listed { key: name, .. } in self.store.list_prefix(Shelf::Runs, &run.to_string())? {
-            why = "cannot be opened with this key, or is damaged";
-            let Ok(object) = self.store.get_checked(&name) else { continue };
+            let object = match self.store.get_checked(&name) {
+                Ok(object) => object,
+                Err(e) if !matches!(e.kind, Kind::Absent | Kind::Corrupt) => return Err(e.into()),
+                Err(e) => {
+                    why = if e.is_absent() { why } else { "is damaged" };
+                    continue;
+                }
+            };
+            why = "cannot be opened with this key";
             let Some(plain) = age_unwrap(&self.identity, &object).map(Zeroizing::new) else { continue };
             let mut cursor = Cursor::new("a run's key", &plain);
             let sound = cursor.array::<4>()? == *b"BSRN"
