@@ -3,8 +3,9 @@
 //! It may not know what went wrong. It says in the [`Model`] what does not hold.
 
 use crate::hands::{Done, Hands, files};
+use crate::model::Gone;
 use crate::turnstile::{End, Turnstile};
-use repo::{Act, Depth, MaxUnused};
+use repo::{Act, Depth, MaxUnused, RepoError};
 use std::sync::Arc;
 use std::time::Duration;
 use store::Shelf;
@@ -43,13 +44,17 @@ pub fn recover(turnstile: &Arc<Turnstile>, hands: &mut Hands, label: &str, after
             let verify: &dyn Fn(&mut Hands) -> Done<()> =
                 &|hands| hands.job("verify", |hands| hands.verify(0, Depth::Decoded).map(drop));
             let mut steps = vec![mend, back_up, prune, prune, look, verify];
-            if hands.seat.with(|site| !site.places[0].lag.is_zero()) {
-                // What the second prune condemns stays for a day where listings lag.
+            let lagging = hands.seat.with(|site| !site.places[0].lag.is_zero());
+            if lagging {
+                // What is condemned stays for a day where listings lag, and who is dead is waited for.
+                (0..3).for_each(|_| steps.insert(3, prune));
+            } else if matches!(after, After::Mended(_)) {
                 steps.insert(3, prune);
             }
             for (n, step) in steps.iter().enumerate() {
                 match step(hands) {
                     Ok(Ok(())) => {}
+                    Ok(Err(RepoError::Busy(_))) if lagging => {}
                     Ok(Err(e)) => {
                         hands.model().violation(format!("step {n} of the recovery fails: {e}"));
                         return true;
@@ -128,7 +133,15 @@ fn honest(hands: &mut Hands) -> bool {
         hands.job("restore what is left of the copy", |hands| hands.restore(1)).ok();
     }
     if silent && !copied {
-        // Nothing was lost that anybody needs: then everything is there.
+        // Nothing was lost that anybody needs: then everything is there. But a removal may be lost before anybody sees it.
+        let labels: Vec<String> = hands.model().specs.keys().cloned().collect();
+        for label in labels {
+            if let Some(spec) = hands.model().specs.get_mut(&label)
+                && spec.gone == Gone::Yes
+            {
+                spec.gone = Gone::Perhaps;
+            }
+        }
         hands.model().broken = false;
         return check_all(hands).is_ok();
     }

@@ -375,8 +375,9 @@ impl Keeper<'_, '_> {
                 continue;
             }
             let life = intent.process.as_ref().map_or(Life::Unknown, |process| (self.plan.life)(process));
-            let dead = life == Life::Dead;
-            let silent = life == Life::Unknown
+            // Where listings lag the end of who is dead may not show yet: then only who was seen before counts as dead.
+            let dead = life == Life::Dead && repository.store.lists_at_once();
+            let silent = life != Life::Alive
                 && lists.iter().any(|(_, list)| {
                     let since = crate::time::parse(&list.time).map_or(Duration::ZERO, |then| now.since(then));
                     let patience = if intent.kind == Work::Keep { SILENCE_OF_KEEPERS } else { SILENCE };

@@ -6,7 +6,7 @@
 use crate::entry::{Node, path_of_key, percent_path};
 use crate::envelope::{self, Certificate, Seal};
 use crate::error::{RepoError, Result};
-use crate::head::{Snapshot, State};
+use crate::head::{Snapshot, State, head_key};
 use crate::id::{ChunkId, IntentId, PackId, SnapshotId};
 use crate::index::Index;
 use crate::intent::{self, Process};
@@ -356,7 +356,12 @@ impl Repository {
         }
         for (id, intent) in &announced {
             match intent.head {
-                Some(head) if !state.heads.contains(&head) && !state.covered.contains(&head) => {
+                // It may have been committed after the heads were read.
+                Some(head)
+                    if !state.heads.contains(&head)
+                        && !state.covered.contains(&head)
+                        && self.store.size(&head_key(&head))?.is_none() =>
+                {
                     let what = "was committed, as its author noted, and is gone";
                     counts.report(problem(format!("heads/{head}"), what, HELP_HISTORY));
                 }
