@@ -104,7 +104,8 @@ pub fn run(scenario: &Scenario, base: &Base, case: &Case, traced: bool) -> Ran {
     }
     let after = match () {
         () if case.strikes.iter().any(lasting) => After::Honesty,
-        () if case.strikes.iter().any(is_broken) => After::Mended,
+        () if scenario.mend.is_some() => After::Mended(scenario.mend.flatten()),
+        () if case.strikes.iter().any(is_broken) => After::Mended(None),
         () => After::Everything,
     };
     let calm = case.strikes.is_empty() && case.again.is_none();

@@ -300,7 +300,10 @@ impl Hands {
     pub fn copy(&mut self, to: usize) -> Result<()> {
         let standing = self.model().standing();
         replicate(&self.store(0), &self.store(to), &self.seat.world(), Act::Do, &|_| {})?;
-        self.model().copied.entry(to).or_default().extend(standing);
+        let mut model = self.model();
+        if !model.broken {
+            model.copied.entry(to).or_default().extend(standing);
+        }
         Ok(())
     }
 

@@ -3,8 +3,9 @@
 //! It may not know what went wrong. It says in the [`Model`] what does not hold.
 
 use crate::hands::{Done, Hands, files};
+use crate::model::Gone;
 use crate::turnstile::{End, Turnstile};
-use repo::{Act, Depth, MaxUnused};
+use repo::{Act, Depth, MaxUnused, RepoError};
 use std::sync::Arc;
 use std::time::Duration;
 use store::Shelf;
@@ -14,8 +15,9 @@ use store::Shelf;
 pub enum After {
     /// All of it: nothing was lost.
     Everything,
-    /// A store broke its promises for a moment: nothing was lost, and a repair makes it as if nothing had happened.
-    Mended,
+    /// A store broke its promises for a moment: nothing was lost, and a repair, from a copy if one is named, makes it as if
+    /// nothing had happened.
+    Mended(Option<usize>),
     /// A store broke its promises for good: no wrong byte is given out, and what is lost is said.
     Honesty,
 }
@@ -29,20 +31,30 @@ pub fn recover(turnstile: &Arc<Turnstile>, hands: &mut Hands, label: &str, after
     turnstile.with(|site| site.alive.clear());
     match after {
         After::Honesty => honest(hands),
-        After::Mended | After::Everything => {
-            if after == After::Mended && matches!(hands.job("mend", |hands| hands.mend(None)), Err(End::Crashed)) {
-                return false;
+        After::Mended(_) | After::Everything => {
+            let mend: &dyn Fn(&mut Hands) -> Done<()> = &|hands| match after {
+                After::Mended(from) => hands.job("mend", |hands| hands.mend(from).map(drop)),
+                _ => Ok(Ok(())),
+            };
+            let back_up: &dyn Fn(&mut Hands) -> Done<()> =
+                &|hands| hands.job("back up again", |hands| hands.back_up(label, &files(2, 5), 0));
+            let prune: &dyn Fn(&mut Hands) -> Done<()> =
+                &|hands| hands.job("prune", |hands| hands.prune(MaxUnused::Bytes(0)).map(drop));
+            let look: &dyn Fn(&mut Hands) -> Done<()> = &|hands| hands.job("look what is left", look);
+            let verify: &dyn Fn(&mut Hands) -> Done<()> =
+                &|hands| hands.job("verify", |hands| hands.verify(0, Depth::Decoded).map(drop));
+            let mut steps = vec![mend, back_up, prune, prune, look, verify];
+            let lagging = hands.seat.with(|site| !site.places[0].lag.is_zero());
+            if lagging {
+                // What is condemned stays for a day where listings lag, and who is dead is waited for.
+                (0..3).for_each(|_| steps.insert(3, prune));
+            } else if matches!(after, After::Mended(_)) {
+                steps.insert(3, prune);
             }
-            let steps: [&dyn Fn(&mut Hands) -> Done<()>; 5] = [
-                &|hands| hands.job("back up again", |hands| hands.back_up(label, &files(2, 5), 0)),
-                &|hands| hands.job("prune", |hands| hands.prune(MaxUnused::Bytes(0)).map(drop)),
-                &|hands| hands.job("prune again", |hands| hands.prune(MaxUnused::Bytes(0)).map(drop)),
-                &|hands| hands.job("look what is left", look),
-                &|hands| hands.job("verify", |hands| hands.verify(0, Depth::Decoded).map(drop)),
-            ];
             for (n, step) in steps.iter().enumerate() {
                 match step(hands) {
                     Ok(Ok(())) => {}
+                    Ok(Err(RepoError::Busy(_))) if lagging => {}
                     Ok(Err(e)) => {
                         hands.model().violation(format!("step {n} of the recovery fails: {e}"));
                         return true;
@@ -116,9 +128,21 @@ fn honest(hands: &mut Hands) -> bool {
     hands.model().broken = true;
     let found = hands.job("verify", |hands| hands.verify(0, Depth::Decoded));
     let silent = matches!(found, Ok(Ok(0)));
-    hands.model().broken = !silent;
-    if silent {
-        // Nothing was lost that anybody needs: then everything is there.
+    let copied = hands.model().copied.contains_key(&1);
+    if copied {
+        hands.job("restore what is left of the copy", |hands| hands.restore(1)).ok();
+    }
+    if silent && !copied {
+        // Nothing was lost that anybody needs: then everything is there. But a removal may be lost before anybody sees it.
+        let labels: Vec<String> = hands.model().specs.keys().cloned().collect();
+        for label in labels {
+            if let Some(spec) = hands.model().specs.get_mut(&label)
+                && spec.gone == Gone::Yes
+            {
+                spec.gone = Gone::Perhaps;
+            }
+        }
+        hands.model().broken = false;
         return check_all(hands).is_ok();
     }
     hands.job("restore what is left", |hands| hands.restore(0)).is_ok()

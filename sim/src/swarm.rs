@@ -94,7 +94,9 @@ impl Plan {
         let hosts = 2 + chance.below(3) as usize;
         let lives = (0..hosts).map(|host| {
             let who = if with_writer && host == hosts - 1 { Who::Writer } else { Who::Owner };
-            let jobs = (0..2 + chance.below(5)).map(|_| job(&mut chance, who)).collect();
+            let mut jobs: Vec<Job> = (0..2 + chance.below(5)).map(|_| job(&mut chance, who)).collect();
+            // A copy goes by listings: of a place where they lag it may lack what they do not show.
+            jobs.retain(|job| !(lagging && matches!(job, Job::Copy(_))));
             Life { who, jobs }
         });
         let lives = lives.collect();
@@ -137,7 +139,9 @@ impl Plan {
         };
         match () {
             () if has(&|fault| fault.is_lasting()) => After::Honesty,
-            () if has(&|fault| !fault.is_within_contract()) => After::Mended,
+            () if has(&|fault| !fault.is_within_contract()) => After::Mended(None),
+            // Who is killed while enrolling leaves one copy of a certificate instead of two.
+            () if self.lives.iter().any(|life| life.jobs.contains(&Job::Enrol)) => After::Mended(None),
             () => After::Everything,
         }
     }
@@ -201,7 +205,9 @@ pub fn run(plan: &Plan, traced: bool) -> Ran {
     // Until listings show it.
     turnstile.pass(plan.lag * 2);
     let after = plan.after();
-    let model = Arc::new(Mutex::new(Model { broken: after != After::Everything, ..Model::default() }));
+    let broken = plan.chances.iter().any(|(fate, _)| matches!(fate, Fate::Fault(fault) if !fault.is_within_contract()));
+    // What a listing does not show yet is called missing.
+    let model = Arc::new(Mutex::new(Model { broken: broken || !plan.lag.is_zero(), ..Model::default() }));
     turnstile.with(|site| site.doom.chances.clone_from(&plan.chances));
     let lives = plan.lives.iter().enumerate().map(|(host, life)| -> Box<dyn FnOnce(Seat) + Send> {
         let key = if life.who == Who::Writer { writer.clone() } else { owner.clone() };

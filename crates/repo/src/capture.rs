@@ -488,7 +488,15 @@ impl Capture<'_> {
         next.adds = vec![crate::b64::encode(record)];
         next.intent = self.intent.as_ref().map(Intent::id);
         self.check_not_fenced()?;
-        let id = head::commit(store, trust, &self.signing, &next)?;
+        let id = match head::commit(store, trust, &self.signing, &next) {
+            Err(RepoError::Store(e)) if e.may_pass() => {
+                // It may arrive yet. Without an end its announcement is waited for, and fenced when it is given up: then
+                // a head that comes too late does not count.
+                self.intent = None;
+                return Err(e.into());
+            }
+            committed => committed?,
+        };
         // A keeper that gives us up deletes our announcement and then reads the heads; we write the head and then look
         // for our announcement: one of us sees the other.
         self.check_not_fenced()?;

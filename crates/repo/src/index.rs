@@ -13,7 +13,7 @@ use crate::seal::{ChunkKind, Codec, Member, Origin, Sealing, are_sound};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use store::{Key, Shelf, Span, Store};
+use store::{Key, Kind, Shelf, Span, Store, StoreError};
 
 /// A table is written when it has this many entries.
 pub(crate) const TABLE_ENTRIES_MAX: usize = 1 << 18;
@@ -322,7 +322,12 @@ impl Table {
         let layout = Layout { records, entries, end };
         let blocks_at = fixed as u64;
         let expected = blocks_at + end + end.div_ceil(BLOCK_BYTES as u64) * TAG_BYTES as u64;
-        if store.size(key)? != Some(expected) || !(filter_bytes as usize).is_multiple_of(FILTER_BLOCK) {
+        let size = store.size(key)?;
+        if size.is_none() {
+            // A prune replaced it between the two questions.
+            return Err(StoreError::new(Kind::Absent, format!("read {key}"), "there is no such object").into());
+        }
+        if size != Some(expected) || !(filter_bytes as usize).is_multiple_of(FILTER_BLOCK) {
             return Err(bad("has another size than it says"));
         }
         let mut table = Table {

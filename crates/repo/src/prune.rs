@@ -277,6 +277,7 @@ impl Keeper<'_, '_> {
         if let Some(lost) = marks.uses.values().find(|u| u.live_records > 0 && !listed.contains_key(&u.pack.id)) {
             return Err(RepoError::damaged(pack_key(&lost.pack.id).path(), "is needed and gone"));
         }
+        let gone: HashSet<PackId> = marks.uses.keys().filter(|id| !listed.contains_key(id)).copied().collect();
         marks.uses.retain(|id, _| listed.contains_key(id));
         let uses = &marks.uses;
         let repack = self.choose_repack(uses, all_condemned);
@@ -327,6 +328,7 @@ impl Keeper<'_, '_> {
             }
             Err(e) => return Err(e),
         }
+        self.drop_names(&at_work, &gone)?;
         self.merge_tables(&at_work)?;
         self.clean(&at_work)?;
         Ok(self.report)
@@ -375,8 +377,9 @@ impl Keeper<'_, '_> {
                 continue;
             }
             let life = intent.process.as_ref().map_or(Life::Unknown, |process| (self.plan.life)(process));
-            let dead = life == Life::Dead;
-            let silent = life == Life::Unknown
+            // Where listings lag the end of who is dead may not show yet: then only who was seen before counts as dead.
+            let dead = life == Life::Dead && repository.store.lists_at_once();
+            let silent = life != Life::Alive
                 && lists.iter().any(|(_, list)| {
                     let since = crate::time::parse(&list.time).map_or(Duration::ZERO, |then| now.since(then));
                     let patience = if intent.kind == Work::Keep { SILENCE_OF_KEEPERS } else { SILENCE };
@@ -711,7 +714,18 @@ impl Keeper<'_, '_> {
     /// Deletes packs that nothing needs and whose time has come. Tables first: nobody may find what is about to go.
     fn sweep(&mut self, index: &Index, doomed: &[PackId], runs: &[RunId], listed: &HashMap<PackId, u64>) -> Result<()> {
         self.check_own()?;
-        let gone: HashSet<PackId> = doomed.iter().copied().collect();
+        self.replace_tables(index, &doomed.iter().copied().collect())?;
+        for (n, batch) in doomed.chunks(DELETE_BATCH).enumerate() {
+            self.step("deleting", (n * DELETE_BATCH) as u64, doomed.len() as u64)?;
+            self.reaper.delete_all(&batch.iter().map(pack_key).collect::<Vec<_>>())?;
+            self.report.packs_swept += batch.len() as u64;
+            self.report.bytes_freed += batch.iter().filter_map(|id| listed.get(id)).sum::<u64>();
+        }
+        self.erase_runs(runs)
+    }
+
+    /// Writes anew the tables that name one of these packs, without them.
+    fn replace_tables(&self, index: &Index, gone: &HashSet<PackId>) -> Result<()> {
         let mut tables: BTreeMap<DomainId, TableBuilder> = BTreeMap::new();
         let mut old = Vec::new();
         for table in 0..index.table_count() {
@@ -720,7 +734,7 @@ impl Keeper<'_, '_> {
             }
             let domain = index.table_domain(table);
             let builder = tables.entry(domain).or_default();
-            index.copy_without(table, &gone, builder)?;
+            index.copy_without(table, gone, builder)?;
             if builder.entries() >= TABLE_ENTRIES_MAX {
                 self.write_table(domain, std::mem::take(builder))?;
             }
@@ -729,14 +743,24 @@ impl Keeper<'_, '_> {
         for (domain, table) in tables {
             self.write_table(domain, table)?;
         }
-        self.reaper.delete_all(&old)?;
-        for (n, batch) in doomed.chunks(DELETE_BATCH).enumerate() {
-            self.step("deleting", (n * DELETE_BATCH) as u64, doomed.len() as u64)?;
-            self.reaper.delete_all(&batch.iter().map(pack_key).collect::<Vec<_>>())?;
-            self.report.packs_swept += batch.len() as u64;
-            self.report.bytes_freed += batch.iter().filter_map(|id| listed.get(id)).sum::<u64>();
+        Ok(self.reaper.delete_all(&old)?)
+    }
+
+    /// Takes packs that are gone and that nothing needs out of the tables: a run that was given up may have named them
+    /// after they were swept.
+    fn drop_names(&self, at_work: &AtWork, unlisted: &HashSet<PackId>) -> Result<()> {
+        if unlisted.is_empty() || !at_work.open.is_empty() {
+            return Ok(());
         }
-        self.erase_runs(runs)
+        let mut gone = HashSet::new();
+        for id in unlisted.iter().collect::<BTreeSet<_>>() {
+            // A listing may lag: only what is not there when it is asked for by name is gone.
+            if self.repository.store.size(&pack_key(id))?.is_none() {
+                gone.insert(*id);
+            }
+        }
+        self.check_own()?;
+        self.replace_tables(&self.sound_index()?, &gone)
     }
 
     /// Deletes the keys of these runs, but of those that something needs again.

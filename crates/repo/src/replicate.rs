@@ -62,15 +62,17 @@ pub fn replicate(
     }
     // What refers is listed before, and copied after, what it refers to: so that whatever is cut off or committed
     // meanwhile, nothing at the destination names what is not there. Announcements and condemned lists are about one
-    // place, not about the repository.
-    let heads = from.list(Shelf::Heads)?;
-    let tables = from.list(Shelf::Index)?;
-    let mut parts: Vec<Vec<Listed>> = Vec::new();
-    for shelf in [Shelf::Keys, Shelf::Runs, Shelf::Ledger, Shelf::Events, Shelf::Packs] {
-        parts.push(from.list(shelf)?);
+    // place, not about the repository. Tables are listed first of all: a prune replaces those that name what it sweeps, so
+    // that none of it went between the heads and what they need while these are still there.
+    let before = from.list(Shelf::Index)?;
+    let order = [Shelf::Keys, Shelf::Ledger, Shelf::Events, Shelf::Runs, Shelf::Packs, Shelf::Index, Shelf::Heads];
+    let mut parts: Vec<Vec<Listed>> =
+        order.iter().rev().map(|shelf| from.list(*shelf)).collect::<std::result::Result<_, _>>()?;
+    parts.reverse();
+    let (tables, heads) = (parts[5].clone(), parts[6].clone());
+    if heads.is_empty() {
+        return Err(RepoError::LostHistory(format!("not one head can be seen at {}", from.address())));
     }
-    parts.push(tables.clone());
-    parts.push(heads.clone());
     let mut report = CopyReport::default();
     for part in &mut parts {
         let Some(shelf) = part.first().map(|listed| listed.key.shelf()) else { continue };
@@ -94,6 +96,7 @@ pub fn replicate(
     let last = parts.len() - 1;
     for (n, part) in parts.iter().enumerate() {
         if n == last {
+            still_there(from, Shelf::Index, &before)?;
             still_there(from, Shelf::Index, &tables)?;
             still_there(from, Shelf::Heads, &heads)?;
         }
@@ -119,12 +122,16 @@ pub fn replicate(
     Ok(report)
 }
 
+fn pruned_meanwhile() -> RepoError {
+    RepoError::Busy("the repository was pruned while it was copied: copy again".into())
+}
+
 /// That a prune did not replace meanwhile what the copy goes by.
 fn still_there(from: &Store, shelf: Shelf, seen: &[Listed]) -> Result<()> {
     let now: HashSet<Key> = from.list(shelf)?.into_iter().map(|listed| listed.key).collect();
     match seen.iter().all(|listed| now.contains(&listed.key)) {
         true => Ok(()),
-        false => Err(RepoError::Busy("the repository was pruned while it was copied: copy again".into())),
+        false => Err(pruned_meanwhile()),
     }
 }
 
@@ -138,7 +145,10 @@ fn copy_part(from: &Store, to: &Store, world: &World, part: &[Listed], on: &(dyn
                 if world.stop.requested() {
                     return Err(RepoError::Stopped);
                 }
-                let body = from.get_checked(&listed.key)?;
+                let body = from.get_checked(&listed.key).map_err(|e| match e.is_absent() {
+                    true => pruned_meanwhile(),
+                    false => e.into(),
+                })?;
                 to.put_new(&listed.key, &body)?;
                 Ok(body.len() as u64)
             };

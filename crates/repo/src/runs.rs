@@ -56,12 +56,15 @@ impl Runs {
         let mut why = "is gone: what it encrypts cannot be read any more";
         let mut keys: Vec<Secret> = Vec::new();
         for Listed { key: name, .. } in self.store.list_prefix(Shelf::Runs, &run.to_string())? {
-            why = "cannot be opened with this key, or is damaged";
             let object = match self.store.get_checked(&name) {
                 Ok(object) => object,
-                Err(e) if matches!(e.kind, Kind::Corrupt | Kind::Absent) => continue,
-                Err(e) => return Err(e.into()),
+                Err(e) if !matches!(e.kind, Kind::Absent | Kind::Corrupt) => return Err(e.into()),
+                Err(e) => {
+                    why = if e.is_absent() { why } else { "is damaged" };
+                    continue;
+                }
             };
+            why = "cannot be opened with this key";
             let Some(plain) = age_unwrap(&self.identity, &object).map(Zeroizing::new) else { continue };
             if let Ok(key) = self.decode(run, &plain) {
                 keys.push(key);

@@ -202,6 +202,12 @@ impl Store {
             range => range,
         };
         let body = self.backend.get(key, wanted)?;
+        if let Span::Range { len, .. } = span
+            && body.len() as u64 != len
+        {
+            let why = format!("{} bytes came back and {len} were asked for", body.len());
+            return Err(StoreError::new(Kind::Corrupt, format!("read {key}"), why));
+        }
         match body.len() as u64 > limit {
             true => {
                 Err(StoreError::new(Kind::Corrupt, format!("read {key}"), "it is larger than anything of its kind"))
