@@ -110,7 +110,7 @@ _backstay() {
 
     case "${cmd}" in
         backstay)
-            opts="-r -p -q -v -h -V --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help --version init backup snapshots list ls find diff restore dump forget prune verify check copy tag key stats info demo completions man version help"
+            opts="-r -p -q -v -h -V --repo --as-of --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help --version init backup snapshots list ls find diff restore dump forget prune verify check copy tag key stats info demo completions man version help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -121,6 +121,10 @@ _backstay() {
                     return 0
                     ;;
                 -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --as-of)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -160,7 +164,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__backup)
-            opts="-e -x -n -r -p -q -v -h --tag --host --time --exclude --exclude-file --exclude-caches --exclude-larger-than --one-file-system --files-from --files-from0 --stdin --stdin-filename --stdin-from-command --sqlite --force --dry-run --compression --read-concurrency --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-e -x -n -r -p -q -v -h --tag --host --time --exclude --exclude-file --exclude-caches --exclude-larger-than --one-file-system --files-from --files-from0 --stdin --stdin-filename --stdin-from-command --sqlite --force --dry-run --compression --read-concurrency --repo --as-of --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -226,6 +230,10 @@ _backstay() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --as-of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --repository-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -262,7 +270,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__completions)
-            opts="-r -p -q -v -h --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help bash zsh fish"
+            opts="-r -p -q -v -h --repo --as-of --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help bash zsh fish"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -273,6 +281,10 @@ _backstay() {
                     return 0
                     ;;
                 -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --as-of)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -312,7 +324,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__copy)
-            opts="-n -r -p -q -v -h --to --dry-run --verify --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-n -r -p -q -v -h --to --dry-run --verify --repo --as-of --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -327,6 +339,10 @@ _backstay() {
                     return 0
                     ;;
                 -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --as-of)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -366,7 +382,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__demo)
-            opts="-r -p -q -v -h --keep --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --keep --repo --as-of --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -377,6 +393,10 @@ _backstay() {
                     return 0
                     ;;
                 -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --as-of)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -416,7 +436,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__diff)
-            opts="-r -p -q -v -h --host --tag --path --metadata --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --host --tag --path --metadata --repo --as-of --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -439,6 +459,10 @@ _backstay() {
                     return 0
                     ;;
                 -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --as-of)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -478,7 +502,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__dump)
-            opts="-r -p -q -v -h --host --tag --path --tar --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --host --tag --path --tar --repo --as-of --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -501,6 +525,10 @@ _backstay() {
                     return 0
                     ;;
                 -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --as-of)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -540,7 +568,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__find)
-            opts="-s -i -t -l -r -p -q -v -h --host --tag --path --snapshot --ignore-case --type --long --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-s -i -t -l -r -p -q -v -h --host --tag --path --snapshot --ignore-case --type --long --repo --as-of --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -582,6 +610,10 @@ _backstay() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --as-of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --repository-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -618,7 +650,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__forget)
-            opts="-l -H -d -w -m -y -g -n -r -p -q -v -h --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --keep-within-hourly --keep-within-daily --keep-within-weekly --keep-within-monthly --keep-within-yearly --keep-first --keep-tag --host --tag --path --group-by --allow-empty --dry-run --prune --max-unused --grace --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-l -H -d -w -m -y -g -n -r -p -q -v -h --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --keep-within-hourly --keep-within-daily --keep-within-weekly --keep-within-monthly --keep-within-yearly --keep-first --keep-tag --host --tag --path --group-by --allow-empty --dry-run --prune --max-unused --grace --repo --as-of --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -736,6 +768,10 @@ _backstay() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --as-of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --repository-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -772,7 +808,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__help)
-            opts="-r -p -q -v -h --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --repo --as-of --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -783,6 +819,10 @@ _backstay() {
                     return 0
                     ;;
                 -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --as-of)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -822,7 +862,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__init)
-            opts="-r -p -q -v -h --generate-key --pack-size --allow-network-filesystem --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --generate-key --pack-size --allow-network-filesystem --repo --as-of --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -841,6 +881,10 @@ _backstay() {
                     return 0
                     ;;
                 -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --as-of)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -880,7 +924,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__key)
-            opts="-r -p -q -v -h --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help list add remove passwd kit test"
+            opts="-r -p -q -v -h --repo --as-of --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help list add remove passwd kit test"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -891,6 +935,10 @@ _backstay() {
                     return 0
                     ;;
                 -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --as-of)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -930,7 +978,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__key__subcmd__add)
-            opts="-r -p -q -v -h --role --label --out --domain --new-key-file --new-key-command --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --role --label --out --domain --new-key-file --new-key-command --repo --as-of --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -965,6 +1013,10 @@ _backstay() {
                     return 0
                     ;;
                 -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --as-of)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1004,7 +1056,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__key__subcmd__kit)
-            opts="-r -p -q -v -h --out --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --out --repo --as-of --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1019,6 +1071,10 @@ _backstay() {
                     return 0
                     ;;
                 -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --as-of)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1058,7 +1114,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__key__subcmd__list)
-            opts="-r -p -q -v -h --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --repo --as-of --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1069,6 +1125,10 @@ _backstay() {
                     return 0
                     ;;
                 -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --as-of)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1108,7 +1168,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__key__subcmd__passwd)
-            opts="-r -p -q -v -h --new-key-file --new-key-command --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --new-key-file --new-key-command --repo --as-of --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1127,6 +1187,10 @@ _backstay() {
                     return 0
                     ;;
                 -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --as-of)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1166,7 +1230,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__key__subcmd__remove)
-            opts="-n -r -p -q -v -h --dry-run --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-n -r -p -q -v -h --dry-run --repo --as-of --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1177,6 +1241,10 @@ _backstay() {
                     return 0
                     ;;
                 -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --as-of)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1216,7 +1284,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__key__subcmd__test)
-            opts="-r -p -q -v -h --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --repo --as-of --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1227,6 +1295,10 @@ _backstay() {
                     return 0
                     ;;
                 -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --as-of)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1266,7 +1338,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__ls)
-            opts="-l -R -r -p -q -v -h --host --tag --path --long --recursive --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-l -R -r -p -q -v -h --host --tag --path --long --recursive --repo --as-of --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1289,6 +1361,10 @@ _backstay() {
                     return 0
                     ;;
                 -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --as-of)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1328,7 +1404,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__man)
-            opts="-r -p -q -v -h --dir --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --dir --repo --as-of --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1343,6 +1419,10 @@ _backstay() {
                     return 0
                     ;;
                 -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --as-of)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1382,7 +1462,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__prune)
-            opts="-n -r -p -q -v -h --dry-run --max-unused --grace --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-n -r -p -q -v -h --dry-run --max-unused --grace --repo --as-of --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1401,6 +1481,10 @@ _backstay() {
                     return 0
                     ;;
                 -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --as-of)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1440,7 +1524,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__restore)
-            opts="-t -i -e -n -r -p -q -v -h --target --host --tag --path --include --exclude --delta --in-place --delete --confirm --dry-run --verify --owner --no-special --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-t -i -e -n -r -p -q -v -h --target --host --tag --path --include --exclude --delta --in-place --delete --confirm --dry-run --verify --owner --no-special --repo --as-of --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1498,6 +1582,10 @@ _backstay() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --as-of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --repository-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1534,7 +1622,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__snapshots)
-            opts="-g -r -p -q -v -h --host --tag --path --latest --group-by --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-g -r -p -q -v -h --host --tag --path --latest --group-by --repo --as-of --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1569,6 +1657,10 @@ _backstay() {
                     return 0
                     ;;
                 -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --as-of)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1608,7 +1700,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__stats)
-            opts="-r -p -q -v -h --host --tag --path --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --host --tag --path --repo --as-of --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1631,6 +1723,10 @@ _backstay() {
                     return 0
                     ;;
                 -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --as-of)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1670,7 +1766,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__tag)
-            opts="-r -p -q -v -h --host --tag --path --add --remove --set --hold --release --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --host --tag --path --add --remove --set --hold --release --repo --as-of --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1712,6 +1808,10 @@ _backstay() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --as-of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --repository-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1748,7 +1848,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__verify)
-            opts="-r -p -q -v -h --host --tag --path --read-data-subset --read-data --digests --no-key --repair --repair-from --accept-loss --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --host --tag --path --read-data-subset --read-data --digests --no-key --repair --repair-from --accept-loss --repo --as-of --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1783,6 +1883,10 @@ _backstay() {
                     return 0
                     ;;
                 -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --as-of)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1822,7 +1926,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__version)
-            opts="-r -p -q -v -h --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --repo --as-of --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1833,6 +1937,10 @@ _backstay() {
                     return 0
                     ;;
                 -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --as-of)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
