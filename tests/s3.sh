@@ -101,6 +101,7 @@ CONF
     radosgw -n client.admin
     listens "$port"
     radosgw-admin user create --uid=test --display-name=test --access-key=test --secret-key=testtest
+    radosgw-admin user create --uid=host --display-name=host --access-key=host --secret-key=hosthost
   } >"$at/log/start" 2>&1 || return 1
   echo "127.0.0.1:$port"
 }
@@ -356,6 +357,41 @@ PY
   bs verify -r "$R" --as-of "$then" --read-data
   bs restore -r "$R" --as-of "$then" latest --target "$WORK/o"
   same "$WORK/then" "$WORK/o$S"
+}
+
+# What a host may do in the bucket: a list of rights.
+allow_host() {
+  py "http://$S3_HOST" "$BUCKET" "$@" <<'PY'
+import boto3, json, sys
+s3 = boto3.client("s3", endpoint_url=sys.argv[1], region_name="us-east-1")
+at = "arn:aws:s3:::" + sys.argv[2]
+allow = {"Effect": "Allow", "Principal": {"AWS": ["arn:aws:iam:::user/host"]}, "Action": sys.argv[3:], "Resource": [at, at + "/*"]}
+s3.put_bucket_policy(Bucket=sys.argv[2], Policy=json.dumps({"Version": "2012-10-17", "Statement": [allow]}))
+PY
+}
+
+case_each_role_works_with_the_rights_that_operations_names_and_no_more() {
+  [ "$S3_SERVICE" = rgw ] || skip "moto lets everybody in"
+  new_bucket versioned
+  noise "$S" 30 90000 1
+  bs init -r "$R"
+  local then
+  allow_host s3:ListBucket s3:GetObject s3:PutObject
+  AWS_ACCESS_KEY_ID=host AWS_SECRET_ACCESS_KEY=hosthost bs backup -r "$R" "$S"
+  AWS_ACCESS_KEY_ID=host AWS_SECRET_ACCESS_KEY=hosthost bs backup -r "$R" "$S"
+  AWS_ACCESS_KEY_ID=host AWS_SECRET_ACCESS_KEY=hosthost expect 21 forget -r "$R" --keep-last 1 --prune
+  told_in_one_line
+  sleep 1.1
+  then=$(date -u +%FT%TZ)
+  sleep 1.1
+  allow_host s3:ListBucket s3:GetObject
+  AWS_ACCESS_KEY_ID=host AWS_SECRET_ACCESS_KEY=hosthost bs restore -r "$R" latest --target "$WORK/o"
+  same "$S" "$WORK/o$S"
+  AWS_ACCESS_KEY_ID=host AWS_SECRET_ACCESS_KEY=hosthost expect 21 backup -r "$R" "$S"
+  allow_host s3:ListBucket s3:GetObject s3:PutObject s3:DeleteObject
+  AWS_ACCESS_KEY_ID=host AWS_SECRET_ACCESS_KEY=hosthost bs forget -r "$R" --keep-last 1 --prune
+  allow_host s3:ListBucketVersions s3:GetObject s3:GetObjectVersion
+  AWS_ACCESS_KEY_ID=host AWS_SECRET_ACCESS_KEY=hosthost bs verify -r "$R" --as-of "$then" --read-data
 }
 
 case_memory_stays_bounded() {
