@@ -80,7 +80,10 @@ impl Packer {
 
 /// Stores a pack; durable when it returns.
 pub(crate) fn store_pack(store: &Store, pack: Pack) -> Result<StoredPack> {
-    store.put_new(&pack_key(&pack.id), &pack.bytes)?;
+    let put = store.put_new(&pack_key(&pack.id), &pack.bytes);
+    if !store::sabotaged("drop an error of an upload") {
+        put?;
+    }
     let bytes = u32::try_from(pack.bytes.len()).expect("a pack is within its limit");
     Ok(StoredPack { pack: PackRef { id: pack.id, bytes, kind: pack.kind }, records: pack.records })
 }
