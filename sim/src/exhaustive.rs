@@ -69,7 +69,7 @@ pub fn run(scenario: &Scenario, base: &Base, case: &Case, traced: bool) -> Ran {
     let is_broken = |(_, fate): &(When, Fate)| matches!(fate, Fate::Fault(fault) if !fault.is_within_contract());
     let lasting = |(_, fate): &(When, Fate)| matches!(fate, Fate::Fault(fault) if fault.is_lasting());
     let mut model = base.model.clone();
-    model.broken = case.strikes.iter().any(is_broken);
+    model.broken |= case.strikes.iter().any(is_broken);
     let model = Arc::new(Mutex::new(model));
     let pace = Pace { handover: case.handover, ..Pace::CALM };
     let names: &[&str] = if scenario.second.is_some() { &["one", "two"] } else { &["one"] };
@@ -126,6 +126,7 @@ pub fn run(scenario: &Scenario, base: &Base, case: &Case, traced: bool) -> Ran {
     let recovery_calls = turnstile.with(|site| site.calls_seen.take()).unwrap_or_default();
     let mut violations = lock().violations.clone();
     violations.extend(site.violations.iter().cloned());
+    violations.extend(crate::auditor::audit(&base.key, &site.packs));
     let mut tally = Tally::default();
     tally.add_world(turnstile.turns(), &site.counts, &lock().errors);
     Ran { violations, calls, recovery_calls, first_turns, trace: turnstile.trace(), tally }

@@ -6,6 +6,7 @@ use crate::model::{Files, Gone, Model, Seen, Segment};
 use crate::site::SimStore;
 use crate::turnstile::{End, Seat};
 use repo::ledger::{Appended, SegmentName};
+use repo::retain::{Civil, Count, Point, Policy, Verdict, decide};
 use repo::{
     Act, Annotation, Assurance, Basis, Bundle, CapturePlan, ChunkId, Compression, Credential, Depth, Entry, FileNode,
     Grace, Life, MaxUnused, Node, Outcome, Process, PrunePlan, PruneReport, RepoError, Repository, Result, Role, Share,
@@ -166,14 +167,38 @@ impl Hands {
     /// Forgets what `which` chooses of the labels that are there.
     pub fn forget(&mut self, which: impl Fn(&str) -> bool) -> Result<()> {
         let repository = self.open()?;
-        let chosen: Vec<Snapshot> = repository.snapshots()?.into_iter().filter(|s| which(&label(s))).collect();
-        let labels: Vec<String> = chosen.iter().map(label).collect();
+        let snapshots = repository.snapshots()?;
+        self.forget_of(&repository, &snapshots, which)
+    }
+
+    fn forget_of(&self, repository: &Repository, all: &[Snapshot], which: impl Fn(&str) -> bool) -> Result<()> {
+        let chosen: Vec<&Snapshot> = all.iter().filter(|snapshot| which(&label(snapshot))).collect();
+        let labels: Vec<String> = chosen.iter().map(|snapshot| label(snapshot)).collect();
         let ids: Vec<_> = chosen.iter().map(|snapshot| snapshot.id).collect();
         self.model().forgets(&labels, Gone::Perhaps);
         repository.forget(&ids)?;
         self.model().forgets(&labels, Gone::Yes);
-        self.remember(&repository);
+        self.remember(repository);
         Ok(())
+    }
+
+    /// Applies a policy that keeps the last `last`: so many of the newest complete ones stay, whatever else came after.
+    pub fn retain(&mut self, last: u32) -> Result<()> {
+        let repository = self.open()?;
+        let snapshots = repository.snapshots()?;
+        let points: Vec<Point> = snapshots.iter().map(point).collect();
+        let policy = Policy { last: Some(Count::Last(last)), ..Policy::default() };
+        let now = Clock::now(&self.seat);
+        let verdicts = decide(&points, &policy, now).map_err(|e| RepoError::Limit(e.to_string()))?;
+        let goes = |snapshot: &&Snapshot| {
+            verdicts.iter().any(|(id, verdict)| *id == snapshot.id.0 && matches!(verdict, Verdict::Remove(_)))
+        };
+        let newest = snapshots.iter().rev().filter(|snapshot| snapshot.public.status == repo::Status::Complete);
+        if let Some(lost) = newest.take(last as usize).find(goes) {
+            self.model().violation(format!("a policy that keeps the last {last} lets {} go", label(lost)));
+        }
+        let chosen: Vec<String> = snapshots.iter().filter(goes).map(label).collect();
+        self.forget_of(&repository, &snapshots, |label| chosen.iter().any(|chosen| chosen == label))
     }
 
     /// Prunes.
@@ -329,11 +354,28 @@ impl Hands {
         Ok(())
     }
 
-    /// Mends what can be mended, from a copy where there is one.
+    /// Mends what can be mended, from a copy where there is one, and gives up heads that are none.
     pub fn mend(&mut self, from: Option<usize>) -> Result<repo::MendReport> {
         let repository = self.open_at(0)?;
         let copy = from.map(|place| self.store(place));
-        repository.mend(copy.as_ref(), &self.process("repair"), &|process| self.life(process))
+        let report = repository.mend(copy.as_ref(), &self.process("repair"), &|process| self.life(process))?;
+        repository.accept_loss()?;
+        Ok(report)
+    }
+}
+
+/// What retention is told of a snapshot.
+fn point(snapshot: &Snapshot) -> Point {
+    Point {
+        id: snapshot.id.0,
+        group: "all".to_owned(),
+        order: snapshot.order,
+        time: Timestamp(1_600_000_000_000_000_000),
+        civil: Civil { year: 2020, month: 9, day: 13, hour: 12, iso_year: 2020, iso_week: 37 },
+        tags: snapshot.tags.clone(),
+        hold: snapshot.hold.clone(),
+        complete: snapshot.public.status == repo::Status::Complete,
+        verified: snapshot.verified.is_some(),
     }
 }
 

@@ -7,12 +7,15 @@
 // Talking to the terminal is what this program does.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod auditor;
 mod chance;
 mod exhaustive;
 mod hands;
 mod model;
 mod recovery;
 mod request;
+#[cfg(feature = "sabotage")]
+mod sabotage;
 mod scenarios;
 mod seeds;
 mod site;
@@ -53,8 +56,11 @@ fn main() -> ExitCode {
         Task::Scenario { name, case: Some(case) } => one_case(&request, name, *case),
         Task::Random { seeds, from } => random_set(&request, *from, *seeds),
         Task::Seed { seed, smaller } => one_seed(&request, *seed, *smaller),
+        #[cfg(feature = "sabotage")]
+        Task::Sabotage => sabotage::prove(&request),
+        #[cfg(not(feature = "sabotage"))]
         Task::Sabotage => {
-            eprintln!("this build has no planted defects");
+            eprintln!("this build has no planted defects: build it with --features sabotage");
             1
         }
         Task::Regressions => seeds::replay(&request),

@@ -140,6 +140,29 @@ fn condemned() -> Base {
     shop.done()
 }
 
+/// A head that says that `c` is removed, in the name of a keeper who never signed it.
+fn forged() -> Base {
+    let shop = Workshop::usual();
+    shop.turnstile.with(|site| {
+        let place = &mut site.places[0];
+        let victim = shop.hands.model().specs["c"].id.expect("it was committed");
+        let tips = &shop.hands.model().seen;
+        let body = serde_json::json!({
+            "v": 1, "features": [], "parents": tips, "time": "2024-01-01T00:00:00Z", "removes": [victim], "height": 9,
+        });
+        let body = body.to_string().into_bytes();
+        let real = place.keys().find(|key| key.shelf() == Shelf::Heads).cloned().expect("there are heads");
+        let real = place.body(&real).expect("it is there").to_vec();
+        // Magic, version and signer of a real one, another body, and no signature.
+        let forged = [&real[..24], &(body.len() as u32).to_le_bytes(), &body, &[0; 64]].concat();
+        let name = blake3::hash(&forged).to_hex().to_string();
+        place.meddle(&store::Key::new(Shelf::Heads, name).expect("hex is a good name"), Some(forged));
+    });
+    let mut base = shop.done();
+    base.model.broken = true;
+    base
+}
+
 /// A place whose listings lag: what is condemned stays for a day.
 fn lagging() -> Base {
     let mut shop = Workshop::new(2, 1, Duration::from_secs(30));
@@ -321,6 +344,8 @@ pub fn all() -> Vec<Scenario> {
         one("forget", usual, |hands| hands.forget(|label| label == "b")),
         one("annotate", usual, |hands| hands.annotate(Some("because"))),
         one("prune at once", forgotten, prune),
+        one("backup on what is condemned", condemned, backup),
+        Scenario { mend: Some(None), ..one("forged head", forged, |hands| hands.check(0)) },
         one("prune condemns", beside_a_backup, prune),
         one("prune gives up", condemned, prune),
         one("prune sweeps", lagging, prune),

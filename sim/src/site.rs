@@ -246,6 +246,8 @@ pub struct Site {
     pub calls_seen: Option<Vec<Call>>,
     /// Bytes that may stand in no object.
     pub canaries: Vec<Vec<u8>>,
+    /// Every pack that was ever put at the first place.
+    pub packs: Vec<Arc<Vec<u8>>>,
     /// What must not have happened and did.
     pub violations: Vec<String>,
     /// What time it is.
@@ -437,6 +439,9 @@ impl Backend for SimStore {
         let bad = self.seat.with(|site| site.canaries.iter().any(|canary| holds(body, canary)));
         if bad {
             self.seat.with(|site| site.violations.push(format!("a secret stands in clear in {key}")));
+        }
+        if key.shelf() == Shelf::Packs && self.place == 0 {
+            self.seat.with(|site| site.packs.push(Arc::new(body.to_vec())));
         }
         self.call(Op::Put, Some(key.shelf()), spelled(key), |place, fault, _, now| {
             if place.no_room && key.shelf() == Shelf::Packs {

@@ -29,6 +29,8 @@ pub enum Job {
     },
     /// Forget the snapshots whose labels this number chooses.
     Forget(u64),
+    /// Forget all but so many of the last complete ones.
+    Retain(u32),
     /// Prune, with so many dead bytes left.
     Prune(u64),
     /// Look whether all is there.
@@ -171,7 +173,8 @@ fn job(chance: &mut Chance, who: Who) -> Job {
             Job::BackUp { from: chance.below(24), count: 1 + chance.below(10), errors }
         }
         6 | 7 => Job::Sleep([60, 4000, 7300, 100_000][chance.below(4) as usize]),
-        8..10 => Job::Forget(chance.draw()),
+        8 => Job::Forget(chance.draw()),
+        9 => Job::Retain(1 + chance.below(3) as u32),
         10..15 => Job::Prune([0, 0, 3000, u64::MAX][chance.below(4) as usize]),
         15 => Job::Verify,
         16 | 17 => Job::Restore(0),
@@ -225,6 +228,7 @@ pub fn run(plan: &Plan, traced: bool) -> Ran {
     let mut violations = lock().violations.clone();
     let site = turnstile.site();
     violations.extend(site.violations.iter().cloned());
+    violations.extend(crate::auditor::audit(&owner, &site.packs));
     let mut tally = Tally::default();
     tally.add_world(turnstile.turns(), &site.counts, &lock().errors);
     Ran { violations, hash: turnstile.log_hash(), trace: turnstile.trace(), tally }
@@ -257,6 +261,7 @@ fn live(hands: &mut Hands, host: usize, jobs: &[Job]) {
                 let chosen = |label: &str| (blake3::hash(label.as_bytes()).as_bytes()[0] ^ lot as u8).is_multiple_of(2);
                 hands.job(&name, |hands| hands.forget(chosen)).ok();
             }
+            Job::Retain(last) => drop(hands.job(&name, |hands| hands.retain(last))),
             Job::Prune(bytes) => drop(hands.job(&name, |hands| hands.prune(unused(bytes)))),
             Job::Verify => drop(hands.job(&name, |hands| hands.verify(0, Depth::Decoded))),
             Job::Restore(place) => drop(hands.job(&name, |hands| hands.restore(place))),

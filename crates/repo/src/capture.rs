@@ -153,6 +153,7 @@ impl Repository {
             Index::open(&self.store, &self.trust, &move |d| (d == own.domain).then(|| own.keep_key.clone()))?;
         index.leave_out_revoked(&self.trust);
         let gone = self.lost_packs(&index)?;
+        let condemned = if store::sabotaged("use what is condemned") { Vec::new() } else { condemned };
         let unsure = !condemned.is_empty() || !gone.is_empty();
         index.leave_out(condemned.into_iter().chain(gone));
         let (run, data_key) = runs::start(&self.store, &self.world, self.config.repository, &self.config.recipients)?;
@@ -189,7 +190,10 @@ impl Repository {
         };
         Ok(Capture {
             repository: self,
-            started: plan.time.unwrap_or_else(|| self.world.clock.now()),
+            started: plan
+                .time
+                .filter(|_| !store::sabotaged("stamp now instead of the source's time"))
+                .unwrap_or_else(|| self.world.clock.now()),
             plan,
             began: self.world.clock.monotonic(),
             cutter: Cutter::new(self.config.chunker, seed, ids.content),
@@ -266,7 +270,9 @@ impl Engine<'_> {
         }
         let (origin, key, next) = self.origins.get_mut(&kind).expect("made above");
         let counter = *next;
-        *next += 1;
+        if !store::sabotaged("use a nonce twice") {
+            *next += 1;
+        }
         (*origin, Arc::clone(key), counter)
     }
 
@@ -433,7 +439,9 @@ impl Capture<'_> {
         }
         let stored = engine.pipeline.take().expect("the pipeline runs until the commit").finish()?;
         engine.note(stored)?;
-        engine.write_table()?;
+        if !store::sabotaged("commit before the index") {
+            engine.write_table()?;
+        }
 
         let stats = Stats {
             errors: outcome.errors,
@@ -460,7 +468,15 @@ impl Capture<'_> {
         warnings.truncate(WARNINGS_MAX);
         let sealed = Sealed { v: 1, entries, content, warnings };
         let record = self.making().record(&public, &sealed)?;
-        let snapshot = self.write_head(&record)?;
+        let snapshot = match self.write_head(&record) {
+            Err(e) if store::sabotaged("take an unclear answer for failure and begin anew") && !e.is_damage() => {
+                self.write_head(&self.making().record(&public, &sealed)?)?
+            }
+            written => written?,
+        };
+        if store::sabotaged("commit before the index") {
+            self.engine.write_table()?;
+        }
         let basis = Basis(self.engine.index.table_keys().map(|key| key.name().to_owned()).collect());
         Ok(Committed { snapshot, basis })
     }
@@ -489,7 +505,7 @@ impl Capture<'_> {
         next.intent = self.intent.as_ref().map(Intent::id);
         self.check_not_fenced()?;
         let id = match head::commit(store, trust, &self.signing, &next) {
-            Err(RepoError::Store(e)) if e.may_pass() => {
+            Err(RepoError::Store(e)) if e.may_pass() && !store::sabotaged("end what may still arrive") => {
                 // It may arrive yet. Without an end its announcement is waited for, and fenced when it is given up: then
                 // a head that comes too late does not count.
                 self.intent = None;
@@ -511,6 +527,9 @@ impl Capture<'_> {
     }
 
     fn check_not_fenced(&self) -> Result<()> {
+        if store::sabotaged("fence nobody") {
+            return Ok(());
+        }
         let Repository { store, world, trust, .. } = self.repository;
         let announcer = Announcer { store, world, trust, signing: &self.signing };
         self.intent.as_ref().map_or(Ok(()), |intent| announcer.check(intent))

@@ -89,7 +89,8 @@ pub(crate) fn open<T: DeserializeOwned>(seal: Seal, trust: &Trust, object: &[u8]
     let public =
         trust.public(signer).ok_or_else(|| cursor.bad(format!("is signed by {signer}, who is not enrolled")))?;
     let signed = &object[..object.len() - 64];
-    if !is_signed(public, &[CONTEXT, &trust.repository.0, signed], &signature) {
+    let is_signed = is_signed(public, &[CONTEXT, &trust.repository.0, signed], &signature);
+    if !is_signed && !store::sabotaged("check no signature") {
         return Err(cursor.bad("has a bad signature"));
     }
     let body = serde_json::from_slice(body).map_err(|e| cursor.bad(format!("cannot be read: {e}")))?;

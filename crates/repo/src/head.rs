@@ -190,7 +190,9 @@ impl State {
                 }
             };
             // A listing may lag: what is named is fetched even when it was not listed.
-            wanted.extend(head.parents.iter().copied());
+            if !store::sabotaged("trust a listing") {
+                wanted.extend(head.parents.iter().copied());
+            }
             heads.insert(id, (head, by));
         }
         let covered: BTreeSet<HeadId> = heads.values().flat_map(|(head, _)| head.covers.iter().copied()).collect();
@@ -460,7 +462,10 @@ pub(crate) fn edit(world: &World, trust: &Trust, snapshot: &Snapshot, keep_key: 
 pub(crate) fn commit(store: &Store, trust: &Trust, signing: &Signing, head: &Head) -> Result<HeadId> {
     let object = envelope::close(Seal::Head, trust.repository, signing, head)?;
     let id = HeadId(*blake3::hash(&object).as_bytes());
-    store.put_new(&head_key(&id), &object)?;
+    let put = store.put_new(&head_key(&id), &object);
+    if !store::sabotaged("acknowledge before it is durable") {
+        put?;
+    }
     Ok(id)
 }
 

@@ -103,6 +103,9 @@ impl Ledger<'_> {
         if there.iter().any(|stored| stored.mac == mac) && there.iter().all(|stored| stored.mac == mac) {
             return Ok(Appended::Same);
         }
+        if !there.is_empty() && store::sabotaged("take another segment of the name for the same") {
+            return Ok(Appended::Same);
+        }
         if !there.iter().any(|stored| stored.mac == mac) {
             let object = self.seal(name, plain)?;
             self.repository.store.put_new(&self.key(name, &mac, &object), &object)?;

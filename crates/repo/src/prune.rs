@@ -401,7 +401,10 @@ impl Keeper<'_, '_> {
                 at_work.open.insert(id, intent);
             }
         }
-        if !fenced.is_empty() {
+        if store::sabotaged("ignore who is at work") {
+            at_work.open.retain(|_, intent| intent.kind == Work::Keep);
+        }
+        if !fenced.is_empty() && !store::sabotaged("fence nobody") {
             // What somebody given up commits after this does not count: its chunks may be gone by then.
             let mut next = State::load(&repository.store, &repository.trust)?.next(&repository.world);
             next.fenced = fenced;
@@ -451,6 +454,7 @@ impl Keeper<'_, '_> {
 
     fn grace(&self) -> Duration {
         match self.plan.grace {
+            _ if store::sabotaged("sweep without grace") => Duration::ZERO,
             Grace::For(grace) => grace,
             Grace::Default if self.repository.store.lists_at_once() => Duration::ZERO,
             Grace::Default => Duration::from_secs(24 * 3600),
@@ -775,6 +779,9 @@ impl Keeper<'_, '_> {
         for table in 0..index.table_count() {
             used.extend(index.table_origins(table).iter().map(|origin| origin.run));
         }
+        if store::sabotaged("erase a key that is needed") {
+            used.clear();
+        }
         for run in runs.iter().filter(|run| !used.contains(run)) {
             for listed in repository.store.list_prefix(Shelf::Runs, &run.to_string())? {
                 self.reaper.delete(&listed.key)?;
@@ -836,7 +843,8 @@ impl Keeper<'_, '_> {
             return Ok(());
         }
         let now = State::load(store, trust)?.whole()?;
-        if now.records.keys().any(|id| !state.records.contains_key(id)) {
+        let looks = !store::sabotaged("look once before sweeping");
+        if looks && now.records.keys().any(|id| !state.records.contains_key(id)) {
             self.report.bytes_condemned += bytes;
             self.report.waiting_for.push("a snapshot was committed meanwhile: the next prune goes on".to_owned());
             return Ok(());
@@ -881,8 +889,13 @@ impl Keeper<'_, '_> {
         let Repository { store, trust, world, .. } = self.repository;
         let state = State::load(store, trust)?.whole()?;
         if state.heads.len() > HEADS_MAX {
+            let folded: Vec<Key> = state.heads.iter().map(head::head_key).collect();
+            let delete = || self.reaper.delete_all(&folded);
+            if store::sabotaged("fold heads by deleting first") {
+                delete()?;
+            }
             head::commit(store, trust, &self.signing, &state.checkpoint(world))?;
-            self.reaper.delete_all(&state.heads.iter().map(head::head_key).collect::<Vec<_>>())?;
+            delete()?;
         }
         self.reaper.delete_all(&at_work.ended)?;
         self.report.tidied_bytes = self.reaper.tidy()?;

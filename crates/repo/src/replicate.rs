@@ -70,6 +70,9 @@ pub fn replicate(
         order.iter().rev().map(|shelf| from.list(*shelf)).collect::<std::result::Result<_, _>>()?;
     parts.reverse();
     let (tables, heads) = (parts[5].clone(), parts[6].clone());
+    if store::sabotaged("copy heads first") {
+        parts.reverse();
+    }
     if heads.is_empty() {
         return Err(RepoError::LostHistory(format!("not one head can be seen at {}", from.address())));
     }

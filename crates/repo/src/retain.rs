@@ -337,7 +337,7 @@ fn judge(history: &[Seat], policy: &Policy, now: Timestamp, reasons: &mut [Vec<R
     for rule in policy.rules() {
         rule.apply(&counting, policy.of_period, reasons);
     }
-    for seat in history.iter().filter(|seat| seat.point.complete) {
+    for seat in history.iter().filter(|seat| seat.point.complete || store::sabotaged("count partial runs")) {
         let matching = policy.tags.iter().filter(|tags| carries(seat.point, tags));
         reasons[seat.at].extend(matching.cloned().map(Reason::Tagged));
     }

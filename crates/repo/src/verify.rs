@@ -267,8 +267,11 @@ impl Repository {
         let packs = self.check_listed(&index, &counts, &mut damage, &mut report)?;
         let needed = self.check_snapshots(&reading, &snapshots, &counts, &mut damage)?;
         let all = plan.snapshots.is_none();
-        let chosen: Vec<PackId> =
-            packs.keys().filter(|id| (all || needed.contains(id)) && self.is_chosen(plan.share, id)).copied().collect();
+        let chosen: Vec<(PackId, bool)> = packs
+            .keys()
+            .map(|id| (*id, needed.contains(id)))
+            .filter(|(id, is_needed)| (all || *is_needed) && self.is_chosen(plan.share, id))
+            .collect();
         let mut objects = Vec::new();
         match plan.depth {
             Depth::Listed => {}
@@ -505,7 +508,7 @@ impl Repository {
         &self,
         plan: &VerifyPlan<'_>,
         chunks: &Chunks,
-        packs: &[PackId],
+        packs: &[(PackId, bool)],
         counts: &Counts<'_>,
         damage: &mut Damage,
         report: &mut VerifyReport,
@@ -514,7 +517,7 @@ impl Repository {
         let total = packs.len() as u64;
         let opened = AtomicU64::new(0);
         let bad: Mutex<(HashSet<PackId>, HashSet<ChunkId>)> = Mutex::default();
-        on_lanes(&self.world, packs, &|id| {
+        on_lanes(&self.world, packs, &|(id, is_needed)| {
             let key = pack_key(id);
             let checked = self.store.get_checked(&key).map_err(RepoError::from).and_then(|bytes| {
                 counts.step("packs", total, bytes.len() as u64);
@@ -543,6 +546,8 @@ impl Repository {
                 Ok(())
             });
             match checked {
+                // A prune that began earlier swept it.
+                Err(RepoError::Store(e)) if e.is_absent() && !is_needed => Ok(()),
                 Err(RepoError::Store(e)) if matches!(e.kind, Kind::Corrupt | Kind::Absent) => {
                     counts.report(problem(key.path(), e.why, HELP_COPY));
                     bad.lock().expect("no holder panics").0.insert(*id);

@@ -223,6 +223,7 @@ impl Store {
     pub fn get_checked(&self, key: &Key) -> Result<Vec<u8>, StoreError> {
         let body = self.get(key, Span::Whole)?;
         match key.digest() {
+            Some(_) if crate::sabotaged("check no digest") => Ok(body),
             Some(digest) if *blake3::hash(&body).as_bytes() != digest => Err(StoreError::new(
                 Kind::Corrupt,
                 format!("read {key}"),
