@@ -224,7 +224,9 @@ impl Hands {
         let report = repository.verify(&plan, &|_| {})?;
         let mut model = self.model();
         if !model.broken {
-            for problem in &report.problems {
+            // Who enrols puts two copies of a certificate, one after the other: in between there is one.
+            let halfway = |problem: &&repo::VerifyProblem| problem.what.ends_with("sound copies instead of 2");
+            for problem in report.problems.iter().filter(|problem| self.sight == Sight::All || !halfway(problem)) {
                 let (object, what) = (&problem.object, &problem.what);
                 model.violation(format!("verify of place {place} finds what is not there: {object}: {what}"));
             }

@@ -48,12 +48,14 @@ pub fn recover(turnstile: &Arc<Turnstile>, hands: &mut Hands, label: &str, after
                 &|hands| hands.job("verify", |hands| hands.verify(0, Depth::Decoded).map(drop));
             let mut steps = vec![mend, back_up, prune, prune, look, verify];
             let lagging = hands.seat.with(|site| !site.places[0].lag.is_zero());
-            if lagging {
+            let more = match after {
                 // What is condemned stays for a day where listings lag, and who is dead is waited for.
-                (0..3).for_each(|_| steps.insert(3, prune));
-            } else if matches!(after, After::Mended(_)) {
-                steps.insert(3, prune);
-            }
+                _ if lagging => 4,
+                // Repairs may leave chunks in two places, and each prune sees one of them go.
+                After::Mended(_) => 2,
+                _ => 0,
+            };
+            (0..more).for_each(|_| steps.insert(3, prune));
             for (n, step) in steps.iter().enumerate() {
                 match step(hands) {
                     Ok(Ok(())) => {}

@@ -345,7 +345,7 @@ pub fn all() -> Vec<Scenario> {
         one("annotate", usual, |hands| hands.annotate(Some("because"))),
         one("prune at once", forgotten, prune),
         one("backup on what is condemned", condemned, backup),
-        Scenario { mend: Some(None), ..one("forged head", forged, |hands| hands.check(0)) },
+        Scenario { mend: Some(None), sparse: true, ..one("forged head", forged, |hands| hands.check(0)) },
         one("prune condemns", beside_a_backup, prune),
         one("prune gives up", condemned, prune),
         one("prune sweeps", lagging, prune),

@@ -143,7 +143,9 @@ impl Plan {
             () if has(&|fault| fault.is_lasting()) => After::Honesty,
             () if has(&|fault| !fault.is_within_contract()) => After::Mended(None),
             // Who is killed while enrolling leaves one copy of a certificate instead of two.
-            () if self.lives.iter().any(|life| life.jobs.contains(&Job::Enrol)) => After::Mended(None),
+            () if self.lives.iter().any(|life| life.jobs.iter().any(|job| matches!(job, Job::Enrol | Job::Mend))) => {
+                After::Mended(None)
+            }
             () => After::Everything,
         }
     }

@@ -13,7 +13,7 @@ use crate::read::Chunks;
 use crate::repository::Repository;
 use crate::runs::run_of;
 use serde::Serialize;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use store::{Key, Kind, Reaper, Shelf, Store};
 
 /// What was mended.
@@ -238,8 +238,13 @@ impl Repository {
                 Err(e) => report.unmended.push(format!("packs/{id}: {e}")),
             }
         }
-        let gone: HashSet<PackId> =
-            named.iter().filter(|id| !listed.contains(id) || damaged.contains(id)).copied().collect();
+        let mut gone = damaged;
+        for id in named.iter().filter(|id| !listed.contains(id)).collect::<BTreeSet<_>>() {
+            // A listing may lag: only what is not there when it is asked for by name is gone.
+            if self.store.size(&crate::pack::pack_key(id))?.is_none() {
+                gone.insert(*id);
+            }
+        }
         let mut old = Vec::new();
         for table in 0..index.table_count() {
             if index.table_packs(table).iter().any(|pack| gone.contains(&pack.id)) {
