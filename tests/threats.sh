@@ -512,7 +512,7 @@ assert looked, "nothing was looked at"
 PY
 }
 
-case_canaries_are_in_no_object_log_error_or_memory_of_the_machine() {
+case_canaries_are_in_no_object_output_error_or_cache() {
   export ROOT
   BACKSTAY_STATE_DIR=$WORK/state
   echo "CanaryPassphrase-4711 correct horse" >"$BACKSTAY_KEY_FILE"

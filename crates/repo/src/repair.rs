@@ -99,8 +99,16 @@ impl Repository {
     fn mend_from(&self, copy: &Store, reaper: &Reaper, report: &mut MendReport) -> Result<()> {
         let state = self.state()?;
         // Where a table is lost too, nothing here says which packs are missing: then all of the copy's come.
-        let all_packs = self.lacks_chunks(&state)?;
-        let runs: HashSet<RunId> = state.records.values().map(|record| record.run).chain(self.named_runs()?).collect();
+        let mut all_packs = self.lacks_chunks(&state)?;
+        let mut runs: HashSet<RunId> =
+            state.records.values().map(|record| record.run).chain(self.named_runs()?).collect();
+        // What heads that come back will need comes before them: nothing here names it yet.
+        let coming = State::load(copy, &self.trust)?;
+        if coming.heads.iter().any(|id| !state.heads.contains(id) && !state.covered.contains(id)) {
+            all_packs = true;
+            let records = coming.records.iter().filter(|(id, _)| !state.removed.contains(*id));
+            runs.extend(records.map(|(_, record)| record.run));
+        }
         for shelf in [Shelf::Keys, Shelf::Runs, Shelf::Packs, Shelf::Index, Shelf::Ledger, Shelf::Events, Shelf::Heads]
         {
             let theirs: BTreeMap<Key, u64> =
