@@ -60,7 +60,7 @@ fn capture(data: &[u8]) -> bool {
     std::fs::write(from.join(".backstayignore"), data).expect("writes");
     let site = Site::new();
     let plan = FilesPlan {
-        roots: Roots::new(std::slice::from_ref(&from)).expect("is a path"),
+        roots: Roots::parse(std::slice::from_ref(&from), &from).expect("is a path"),
         select: Select::new(&SelectSpec::default()).expect("no patterns"),
         sqlite: Sqlite::Auto,
         cache: None,
@@ -82,7 +82,7 @@ fn capture(data: &[u8]) -> bool {
     {
         assert_eq!(restored, data);
     }
-    captured.report.problems.count == 0
+    captured.report.problems.kept().is_empty()
 }
 
 /// A hostile snapshot, or two one after the other, into one target: nothing beside the target changes.
