@@ -59,18 +59,20 @@ fn metadata_seeds() -> Vec<Seed> {
     seeds.push(("tree", joined(&[b"", &upper, &lower, &leaves[0]])));
     // Lists: ids, a node over two leaves, and levels whose children claim to hold nothing.
     let leaf = [&[0][..], &[7; 32 * 5]].concat();
-    let list_node = |level: u8, child: u8, ids: u64, n: usize| {
+    let list_node = |level: u8, child: u8, ids: &[u64]| {
         let mut node = vec![level];
-        for _ in 0..n {
+        for ids in ids {
             node.push(child);
             node.extend_from_slice(&[0; 31]);
             node.extend_from_slice(&ids.to_le_bytes());
         }
         node
     };
+    let hollow: Vec<u64> = std::iter::once(1).chain([0; 20]).collect();
+    let [upper, lower] = [list_node(2, 1, &hollow), list_node(1, 2, &hollow)];
     seeds.push(("list", joined(&[&[2, 3], &leaf])));
-    seeds.push(("list", joined(&[&[3, 4], &list_node(1, 1, 5, 2), &leaf])));
-    seeds.push(("list", joined(&[&[0, 4], &list_node(2, 1, 0, 20), &list_node(1, 2, 0, 20), &leaf])));
+    seeds.push(("list", joined(&[&[3, 4], &list_node(1, 1, &[5, 5]), &leaf])));
+    seeds.push(("list", joined(&[&[0, 14], &upper, &lower, &leaf])));
     seeds
 }
 
