@@ -76,7 +76,8 @@ impl Site {
         for entry in entries() {
             if let Node::File(file) = &entry.node {
                 for number in 0..file.chunks {
-                    let cut = capture.cutter().whole(vec![number as u8; (file.size / file.chunks) as usize]);
+                    let len = (file.data_bytes() / file.chunks) as usize;
+                    let cut = capture.cutter().whole(vec![number as u8; len]);
                     capture.chunk(cut).expect("stores");
                 }
             }
@@ -145,7 +146,7 @@ pub(super) fn entries() -> Vec<Entry> {
         (b"d\0file", Node::File(FileNode { digest: Some([7; 32]), ..file(6000, 3) })),
         (b"d\0hard", Node::HardLink { to: b"d\0file".to_vec() }),
         (b"d\0link", Node::Symlink { target: b"../etc".to_vec() }),
-        (b"d\0sparse", Node::File(FileNode { size: 900, ..sparse })),
+        (b"d\0sparse", Node::File(sparse)),
     ];
     let entry = |(key, node): (&[u8], Node)| Entry {
         key: key.to_vec(),
