@@ -15,6 +15,8 @@ pub mod dump;
 mod failure;
 pub mod find;
 pub mod forget;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod group;
 pub mod init;
 pub mod key;

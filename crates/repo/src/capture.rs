@@ -391,7 +391,7 @@ impl Capture<'_> {
         match &entry.node {
             Node::File(file) => {
                 self.stats.files += 1;
-                self.stats.bytes += file.size;
+                self.stats.bytes = self.stats.bytes.saturating_add(file.size);
             }
             Node::Dir => self.stats.dirs += 1,
             _ => self.stats.others += 1,

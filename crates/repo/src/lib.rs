@@ -18,6 +18,8 @@ mod error;
 mod events;
 mod forget;
 mod format;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod head;
 #[cfg(test)]
 mod hostile;

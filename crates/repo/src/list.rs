@@ -276,6 +276,10 @@ impl List {
                     let from = first.saturating_sub(at).min(ids.len() as u64) as usize;
                     let to = (end - at).min(ids.len() as u64) as usize;
                     out.extend_from_slice(ids.get(from..to).unwrap_or_default());
+                    // Nodes that claim to hold nothing would let few chunks stand for ids without end.
+                    if out.len() as u64 > count {
+                        return Err(RepoError::damaged("a list of chunks", "is longer than it says"));
+                    }
                 }
                 (level, ListNode::Children(children)) => {
                     let mut wanted = Vec::new();
@@ -341,6 +345,24 @@ mod tests {
             }
             assert!(list.ids(&fetch, count, 1).is_err());
         }
+    }
+
+    #[test]
+    fn nodes_that_claim_to_hold_nothing_are_not_read_without_end() {
+        // Level after level of nodes, each of a thousand times the one below, all but the first of which have no ids.
+        let mut nodes = HashMap::from([(id(0), Arc::new([&[0][..], &[7; 32 * 9]].concat()))]);
+        for level in 1..=10 {
+            let child = |ids: u64| [&id(level - 1).0[..], &ids.to_le_bytes()].concat();
+            nodes.insert(id(level), Arc::new([vec![level as u8], child(1), child(0).repeat(1000)].concat()));
+        }
+        let list = List { root: Some(id(10)), count: u64::MAX, digest: Sum::default() };
+        let reads = std::cell::Cell::new(0);
+        let fetch = |id: &ChunkId| {
+            reads.set(reads.get() + 1);
+            nodes.get(id).cloned().ok_or(RepoError::MissingChunk(*id))
+        };
+        assert!(list.ids(&fetch, 0, 8).expect_err("hostile").is_damage());
+        assert!(reads.get() < 20, "{} reads", reads.get());
     }
 
     #[test]

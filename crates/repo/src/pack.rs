@@ -179,7 +179,7 @@ impl PackBuilder {
     }
 }
 
-fn encode_trailer(records: &[Packed]) -> Vec<u8> {
+pub(crate) fn encode_trailer(records: &[Packed]) -> Vec<u8> {
     let mut origins: BTreeMap<Origin, u32> = BTreeMap::new();
     for record in records {
         let next = origins.len() as u32;

@@ -72,7 +72,7 @@ pub(crate) struct Sealing {
 }
 
 impl Sealing {
-    fn aad(&self, repository: RepositoryId) -> [u8; 80] {
+    pub(crate) fn aad(&self, repository: RepositoryId) -> [u8; 80] {
         let mut aad = [0u8; 80];
         let parts: [&[u8]; 8] = [
             b"BSR1",

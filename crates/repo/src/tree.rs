@@ -176,9 +176,18 @@ pub struct Located {
     pub first: u64,
 }
 
+/// A chunk of entries as its parent names it; the root is only known by its id.
+struct Named {
+    id: ChunkId,
+    level: Option<u8>,
+    first: Option<Vec<u8>>,
+    /// The position of its first id.
+    start: u64,
+}
+
 enum Frame {
-    /// Children of a directory node, with their level and the position of their first id; nearest last.
-    Nodes(Vec<(Child, u8, u64)>),
+    /// Children of a directory node; nearest last.
+    Nodes(Vec<Named>),
     Leaf(std::vec::IntoIter<Located>),
 }
 
@@ -188,28 +197,28 @@ pub struct Walk<'a> {
     fetch: Box<FetchFn<'a>>,
     within: Vec<u8>,
     stack: Vec<Frame>,
-    root: Option<(ChunkId, Option<u8>)>,
+    root: Option<Named>,
     last: Option<Vec<u8>>,
     failed: bool,
 }
 
 impl<'a> Walk<'a> {
     pub(crate) fn new(tree: &Tree, within: &[u8], fetch: Box<FetchFn<'a>>) -> Walk<'a> {
-        let root = tree.root.map(|root| (root, None));
+        let root = tree.root.map(|id| Named { id, level: None, first: None, start: 0 });
         Walk { fetch, within: within.to_vec(), stack: Vec::new(), root, last: None, failed: false }
     }
 
-    fn enter(&mut self, id: &ChunkId, level: Option<u8>, first: u64) -> Result<()> {
-        let bytes = (self.fetch)(id)?;
+    fn enter(&mut self, named: &Named) -> Result<()> {
+        let bytes = (self.fetch)(&named.id)?;
         let mut cursor = Cursor::new("a chunk of entries", &bytes);
         let [found, version] = cursor.array()?;
-        if version != 1 || found > LEVEL_MAX || level.is_some_and(|level| level != found) {
+        if version != 1 || found > LEVEL_MAX || named.level.is_some_and(|level| level != found) {
             return Err(cursor.bad("is on the wrong level, or of a version that this program does not know"));
         }
         if found == 0 {
             let mut entries = Vec::new();
             let mut key_bytes = 0usize;
-            let mut at = first;
+            let mut at = named.start;
             let mut previous: Option<Vec<u8>> = None;
             while !cursor.is_empty() {
                 let entry = entry::decode(&mut cursor, previous.as_deref())?;
@@ -238,28 +247,35 @@ impl<'a> Walk<'a> {
             self.stack.push(Frame::Leaf(entries.into_iter()));
             return Ok(());
         }
-        let mut children = Vec::new();
-        let mut at = first;
+        let mut children: Vec<(Vec<u8>, ChunkId, u64)> = Vec::new();
+        let mut at = named.start;
         while !cursor.is_empty() {
-            let first = cursor.sized()?.to_vec();
+            let first = cursor.sized()?;
             let id = ChunkId(cursor.array()?);
-            let child = Child { first, id, ids: cursor.varint()?, entries: cursor.varint()?, bytes: cursor.varint()? };
-            let start = at;
-            at = at.checked_add(child.ids).ok_or_else(|| cursor.bad("counts too many chunks"))?;
-            children.push((child, found - 1, start));
+            let (ids, _, _) = (cursor.varint()?, cursor.varint()?, cursor.varint()?);
+            // A node begins where its parent says, and its children ascend: so none is gone into twice, and few nodes that
+            // name each other, or one damaged leaf, again and again are no tree without end.
+            let ascends = match children.last() {
+                Some((last, ..)) => last.as_slice() < first,
+                None => named.first.as_ref().is_none_or(|begin| begin == first),
+            };
+            if !ascends {
+                return Err(cursor.bad("names chunks of entries out of order"));
+            }
+            children.push((first.to_vec(), id, at));
+            at = at.checked_add(ids).ok_or_else(|| cursor.bad("counts too many chunks"))?;
         }
         if children.is_empty() {
             return Err(cursor.bad("has an empty node"));
         }
         // A child holds keys from its first up to the next child's first.
         let mut wanted = Vec::new();
-        for (i, (child, level, start)) in children.iter().enumerate() {
-            let next = children.get(i + 1).map(|(next, ..)| next.first.as_slice());
-            let after = next.is_some_and(|next| next <= self.within.as_slice());
-            let before =
-                child.first.as_slice() > self.within.as_slice() && !entry::is_within(&child.first, &self.within);
+        let mut children = children.into_iter().peekable();
+        while let Some((first, id, start)) = children.next() {
+            let after = children.peek().is_some_and(|(next, ..)| *next <= self.within);
+            let before = first > self.within && !entry::is_within(&first, &self.within);
             if !after && !before {
-                wanted.push((child.clone(), *level, *start));
+                wanted.push(Named { id, level: Some(found - 1), first: Some(first), start });
             }
         }
         wanted.reverse();
@@ -268,8 +284,8 @@ impl<'a> Walk<'a> {
     }
 
     fn step(&mut self) -> Result<Option<Located>> {
-        if let Some((root, level)) = self.root.take() {
-            self.enter(&root, level, 0)?;
+        if let Some(root) = self.root.take() {
+            self.enter(&root)?;
         }
         loop {
             match self.stack.last_mut() {
@@ -281,7 +297,7 @@ impl<'a> Walk<'a> {
                     }
                 },
                 Some(Frame::Nodes(children)) => match children.pop() {
-                    Some((child, level, start)) => self.enter(&child.id, Some(level), start)?,
+                    Some(child) => self.enter(&child)?,
                     None => {
                         self.stack.pop();
                     }
@@ -471,6 +487,37 @@ mod tests {
             }
         }
         assert!(lost == 1 && (47_000..50_000).contains(&found), "{found} found, {lost} lost");
+    }
+
+    #[test]
+    fn chunks_of_entries_that_name_each_other_again_and_again_come_to_an_end() {
+        // The leaf is damaged; above it, level after level of nodes that name the one below a thousand times.
+        let id = |level: u8| ChunkId([level; 32]);
+        let firsts: [fn(u16) -> Vec<u8>; 2] = [|_| vec![1, 1], |n| n.to_be_bytes().to_vec()];
+        for first in firsts {
+            let mut chunks = HashMap::from([(id(0), Arc::new(vec![0, 1]))]);
+            for level in 1..=10 {
+                let mut node = vec![level, 1];
+                for n in 0..1000 {
+                    put_sized(&mut node, &first(n));
+                    node.extend_from_slice(&id(level - 1).0);
+                    node.extend_from_slice(&[0, 1, 0]);
+                }
+                chunks.insert(id(level), Arc::new(node));
+            }
+            let tree = Tree { root: Some(id(10)), count: u64::MAX, bytes: 0 };
+            let reads = std::cell::Cell::new(0);
+            let fetch = |id: &ChunkId| {
+                reads.set(reads.get() + 1);
+                // So that the test ends whatever the walk does.
+                if reads.get() > 50_000 {
+                    return Err(RepoError::Stopped);
+                }
+                chunks.get(id).cloned().ok_or(RepoError::MissingChunk(*id))
+            };
+            assert!(Walk::new(&tree, b"", Box::new(fetch)).all(|located| located.is_err_and(|e| e.is_damage())));
+            assert!(reads.get() <= 10_001, "{} reads", reads.get());
+        }
     }
 
     #[test]

@@ -33,6 +33,9 @@ mod walk;
 mod window;
 mod write;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use select::parse_ignore_file;
+
 pub use cache::{CacheSpec, NextCache, REHASH_EVERY};
 pub use capture::{Captured, FilesPlan, Previous, Remembered, capture, previous};
 pub use report::{Excluded, FilesReport, PROBLEMS_KEPT_MAX, Problem, Problems, Progress, Severity, Totals};

@@ -6,6 +6,8 @@
 //! and entries; what happened goes back as a report.
 
 pub mod files;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod leftover;
 pub mod sqlite;
 pub mod stream;

@@ -91,10 +91,15 @@ pub fn dump_tar(reader: &SnapshotReader, within: &[u8], out: &mut dyn Write) -> 
                 located = content;
             }
             let size = if let Node::File(file) = &located.entry.node { file.size } else { 0 };
+            let too_large = || {
+                let path = repo::percent_path(&path_of_key(&located.entry.key));
+                RepoError::damaged(path, "is larger than any file")
+            };
+            let padded = size.checked_next_multiple_of(BLOCK as u64).ok_or_else(too_large)?;
             feed.header(&located.entry, &name(&located.entry.key), None, size)?;
             if matches!(located.entry.node, Node::File(_)) {
                 feed.content(&located)?;
-                feed.add(Item::Zeros(size.next_multiple_of(BLOCK as u64) - size))?;
+                feed.add(Item::Zeros(padded - size))?;
             }
         }
         if !any {

@@ -781,3 +781,11 @@ fn directories_that_only_lead_there_keep_their_metadata() {
     assert_eq!((report.deleted, mode("srv/deep/data")), (1, 0o701));
     assert!(f.read("srv/extra").is_some());
 }
+
+#[test]
+fn a_file_that_claims_to_be_larger_than_any_is_damage_in_an_archive() {
+    let hole = FileNode { size: u64::MAX, extents: Some(Vec::new()), ..FileNode::default() };
+    let f = fixture(vec![bare("data", Node::Dir), bare("data/hole", Node::File(hole))]);
+    let error = f.with_reader(|reader| dump_tar(reader, b"", &mut Vec::new())).expect_err("no archive holds it");
+    assert!(matches!(error, RestoreError::Repo(e) if e.is_damage()));
+}
