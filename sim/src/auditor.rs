@@ -65,7 +65,8 @@ fn records(master: &[u8; 32], pack: &[u8]) -> Option<Vec<(Sealing, blake3::Hash)
     for _ in 0..count {
         let fixed = take(24)?;
         let origin = origins.get(number(&fixed[..4]) as usize)?;
-        let (counter, offset, len) = (number(&fixed[4..8]), number(&fixed[8..12]) as usize, number(&fixed[12..16]) as usize);
+        let (counter, offset, len) =
+            (number(&fixed[4..8]), number(&fixed[8..12]) as usize, number(&fixed[12..16]) as usize);
         let is_list = fixed[20] == 3;
         take(usize::from(fixed[22]) * 36 + usize::from(fixed[23]) * 256 * 36)?;
         let ciphertext = blake3::hash(pack.get(offset..offset + len)?);

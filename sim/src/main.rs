@@ -79,7 +79,9 @@ fn spread<T: Sync, R: Send>(threads: usize, items: &[T], work: impl Fn(&T) -> R 
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                while let Some((n, item)) = Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|n| Some((n, items.get(n)?))) {
+                while let Some((n, item)) =
+                    Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|n| Some((n, items.get(n)?)))
+                {
                     let result = work(item);
                     done.lock().expect("no holder panics").push((n, result));
                 }

@@ -184,7 +184,8 @@ fn many_heads() -> Base {
 
 fn many_tables() -> Base {
     let mut shop = Workshop::new(1, 1, Duration::ZERO);
-    for (label, from) in [("a", 0), ("b", 3), ("c", 6), ("d", 9), ("e", 12), ("f", 15), ("g", 18), ("h", 21), ("i", 24)] {
+    for (label, from) in [("a", 0), ("b", 3), ("c", 6), ("d", 9), ("e", 12), ("f", 15), ("g", 18), ("h", 21), ("i", 24)]
+    {
         shop.job(|hands| hands.back_up(label, &files(from, 4), 0));
     }
     shop.done()
@@ -329,7 +330,8 @@ fn backup(hands: &mut Hands) -> Result<()> {
 
 /// Every scenario.
 pub fn all() -> Vec<Scenario> {
-    let one = |name, prepare, act| Scenario { name, prepare, act, second: None, then: nothing, mend: None, sparse: false };
+    let one =
+        |name, prepare, act| Scenario { name, prepare, act, second: None, then: nothing, mend: None, sparse: false };
     let two = |name, prepare, act, second: fn(&mut Hands), sight| {
         let second = Some(Second { act: second, sight });
         Scenario { name, prepare, act, second, then: nothing, mend: None, sparse: false }
@@ -371,6 +373,12 @@ pub fn all() -> Vec<Scenario> {
         two("restore | forget, prune", usual, restore, second_forgets_and_prunes, Sight::Own),
         two("copy | forget, prune", usual, |hands| hands.copy(1), second_forgets_and_prunes, Sight::Own),
         two("forget | backup", usual, |hands| hands.forget(|label| label == "b"), second_backs_up, Sight::Own),
-        two("verify | forget, prune", usual, |hands| hands.verify(0, Depth::Decoded).map(drop), second_forgets_and_prunes, Sight::Own),
+        two(
+            "verify | forget, prune",
+            usual,
+            |hands| hands.verify(0, Depth::Decoded).map(drop),
+            second_forgets_and_prunes,
+            Sight::Own,
+        ),
     ]
 }

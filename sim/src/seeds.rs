@@ -37,7 +37,12 @@ fn read(dir: &Path) -> Result<Vec<Named>, String> {
         std::fs::read_dir(dir).map_err(cannot)?.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
     paths.retain(|path| path.extension().is_some_and(|end| end == "toml"));
     paths.sort();
-    paths.iter().map(|path| parse(&std::fs::read_to_string(path).map_err(cannot)?).map_err(|e| format!("{}: {e}", path.display()))).collect()
+    paths
+        .iter()
+        .map(|path| {
+            parse(&std::fs::read_to_string(path).map_err(cannot)?).map_err(|e| format!("{}: {e}", path.display()))
+        })
+        .collect()
 }
 
 /// Lines of `key = value`: `seed`, `name`, and what is left out of the seed's plan.
@@ -47,7 +52,8 @@ fn parse(text: &str) -> Result<Named, String> {
         let (key, value) = line.split_once('=').ok_or_else(|| format!("{line}: no key = value"))?;
         let value = value.trim();
         let bare = value.trim_matches('"').to_owned();
-        let list = || value.trim_matches(['[', ']']).split(", ").map(|part| part.trim_matches('"').to_owned()).collect();
+        let list =
+            || value.trim_matches(['[', ']']).split(", ").map(|part| part.trim_matches('"').to_owned()).collect();
         match key.trim() {
             "seed" => seed = Some(bare.parse::<u64>().map_err(|_| format!("{value}: no seed"))?),
             "name" => name = Some(bare),

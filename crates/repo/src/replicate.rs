@@ -66,7 +66,8 @@ pub fn replicate(
     // that none of it went between the heads and what they need while these are still there.
     let before = from.list(Shelf::Index)?;
     let order = [Shelf::Keys, Shelf::Ledger, Shelf::Events, Shelf::Runs, Shelf::Packs, Shelf::Index, Shelf::Heads];
-    let mut parts: Vec<Vec<Listed>> = order.iter().rev().map(|shelf| from.list(*shelf)).collect::<std::result::Result<_, _>>()?;
+    let mut parts: Vec<Vec<Listed>> =
+        order.iter().rev().map(|shelf| from.list(*shelf)).collect::<std::result::Result<_, _>>()?;
     parts.reverse();
     let (tables, heads) = (parts[5].clone(), parts[6].clone());
     if store::sabotaged("copy heads first") {

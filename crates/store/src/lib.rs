@@ -22,8 +22,8 @@ pub use key::{Key, Shelf};
 pub use local::{LocalStore, NetworkPolicy};
 pub use mem::MemStore;
 pub use reaper::Reaper;
-#[cfg(feature = "sabotage")]
-pub use sabotage::plant;
 pub use sabotage::sabotaged;
+#[cfg(feature = "sabotage")]
+pub use sabotage::{plant, planted};
 pub use store::{Backend, Listed, Put, Span, Store, Warning};
 pub use world::{Clock, Entropy, Lanes, Stop, Timestamp, World};
