@@ -355,13 +355,11 @@ impl Hands {
         Ok(())
     }
 
-    /// Mends what can be mended, from a copy where there is one, and gives up heads that are none.
+    /// Mends what can be mended, from a copy where there is one.
     pub fn mend(&mut self, from: Option<usize>) -> Result<repo::MendReport> {
         let repository = self.open_at(0)?;
         let copy = from.map(|place| self.store(place));
-        let report = repository.mend(copy.as_ref(), &self.process("repair"), &|process| self.life(process))?;
-        repository.accept_loss()?;
-        Ok(report)
+        repository.mend(copy.as_ref(), &self.process("repair"), &|process| self.life(process))
     }
 }
 

@@ -36,7 +36,11 @@ pub fn recover(turnstile: &Arc<Turnstile>, hands: &mut Hands, label: &str, after
                 turnstile.pass(hour);
             }
             let mend: &dyn Fn(&mut Hands) -> Done<()> = &|hands| match after {
-                After::Mended(from) => hands.job("mend", |hands| hands.mend(from).map(drop)),
+                After::Mended(from) => hands.job("mend", |hands| {
+                    hands.mend(from)?;
+                    // Heads that are none are given up.
+                    hands.open()?.accept_loss().map(drop)
+                }),
                 _ => Ok(Ok(())),
             };
             let back_up: &dyn Fn(&mut Hands) -> Done<()> =
