@@ -115,7 +115,7 @@ pub fn run(scenario: &Scenario, base: &Base, case: &Case, traced: bool) -> Ran {
     }
     let mut label = "recovery".to_owned();
     let mut rounds = 0;
-    while lock().violations.is_empty() && !recover(&turnstile, &mut hands, &label, after) && rounds < 3 {
+    while lock().violations.is_empty() && !recover(&turnstile, &mut hands, &label, after, 0) && rounds < 3 {
         rounds += 1;
         label = format!("recovery {rounds}");
     }

@@ -22,8 +22,8 @@ pub enum After {
     Honesty,
 }
 
-/// Runs the recovery, and checks everything. Returns false when a process of it was killed.
-pub fn recover(turnstile: &Arc<Turnstile>, hands: &mut Hands, label: &str, after: After) -> bool {
+/// Runs the recovery, with so many more prunes than two, and checks everything. Returns false when a process of it was killed.
+pub fn recover(turnstile: &Arc<Turnstile>, hands: &mut Hands, label: &str, after: After, more: usize) -> bool {
     let hour = Duration::from_secs(3600);
     // Less than what is still on its way takes to arrive.
     turnstile.pass(Duration::from_secs(60));
@@ -36,7 +36,11 @@ pub fn recover(turnstile: &Arc<Turnstile>, hands: &mut Hands, label: &str, after
                 turnstile.pass(hour);
             }
             let mend: &dyn Fn(&mut Hands) -> Done<()> = &|hands| match after {
-                After::Mended(from) => hands.job("mend", |hands| hands.mend(from).map(drop)),
+                After::Mended(from) => hands.job("mend", |hands| {
+                    hands.mend(from)?;
+                    // Heads that are none are given up.
+                    hands.open()?.accept_loss().map(drop)
+                }),
                 _ => Ok(Ok(())),
             };
             let back_up: &dyn Fn(&mut Hands) -> Done<()> =
@@ -50,10 +54,10 @@ pub fn recover(turnstile: &Arc<Turnstile>, hands: &mut Hands, label: &str, after
             let lagging = hands.seat.with(|site| !site.places[0].lag.is_zero());
             let more = match after {
                 // What is condemned stays for a day where listings lag, and who is dead is waited for.
-                _ if lagging => 4,
+                _ if lagging => 6,
                 // Repairs may leave chunks in two places, and each prune sees one of them go.
                 After::Mended(_) => 2,
-                _ => 0,
+                _ => more,
             };
             (0..more).for_each(|_| steps.insert(3, prune));
             for (n, step) in steps.iter().enumerate() {

@@ -1,8 +1,8 @@
 //! Where objects are kept, and what goes wrong there: the simulated store.
 //!
 //! It may not know what the bytes mean. A [`Site`] has several places (a repository and its copies); cloning it is cheap, so
-//! that every fault of a scenario starts from the same state. Faults are addressed by the turn of a process, by the n-th
-//! call of a kind, or happen by chance. What the contract of [`Backend`] allows is kept apart from what only a broken or
+//! that every fault of a scenario starts from the same state. Faults are addressed by the turn of a process, or happen by
+//! chance. What the contract of [`Backend`] allows is kept apart from what only a broken or
 //! hostile store does: see [`Fault::is_within_contract`].
 
 use crate::chance::Chance;
@@ -152,15 +152,6 @@ pub enum When {
     },
     /// At this turn of all.
     Ever(u64),
-    /// At the `nth` call of this kind in any process, once.
-    Nth {
-        /// Which operation.
-        op: Op,
-        /// On which shelf; any with `None`.
-        shelf: Option<Shelf>,
-        /// Counted from 1.
-        nth: u64,
-    },
 }
 
 /// What will go wrong.
@@ -237,9 +228,6 @@ pub struct Site {
     pub alive: BTreeSet<u32>,
     /// What will go wrong.
     pub doom: Doom,
-    /// How often each call was made, by operation and shelf.
-    calls: BTreeMap<(Op, Option<Shelf>), u64>,
-    any: BTreeMap<Op, u64>,
     /// What went wrong, by name.
     pub counts: BTreeMap<String, u64>,
     /// The calls of the processes, in order, while this is wanted.
@@ -285,16 +273,9 @@ impl Site {
         self.turns += 1;
         self.first_turns += u64::from(host == 0);
         let all = self.turns;
-        let nth = self.calls.entry((call.op, call.shelf)).or_default();
-        *nth += 1;
-        let any = self.any.entry(call.op).or_default();
-        *any += 1;
-        let (nth, any) = (*nth, *any);
         let is_due = |when: &When| match *when {
             When::Turn { host: h, turn: t } => (h, t) == (host, turn),
             When::Ever(turn) => turn == all,
-            When::Nth { op, shelf: None, nth } => op == call.op && nth == any,
-            When::Nth { op, shelf, nth: n } => op == call.op && shelf == call.shelf && n == nth,
         };
         let applies = |fate: &Fate| match fate {
             Fate::Fault(fault) => fault.applies_to(call.op),

@@ -171,12 +171,12 @@ fn job(chance: &mut Chance, who: Who) -> Job {
     let lots = if who == Who::Writer { 8 } else { 24 };
     match chance.below(lots) {
         0..6 => {
-            let errors = u64::from(chance.percent(20));
+            let errors = u64::from(chance.percent(30));
             Job::BackUp { from: chance.below(24), count: 1 + chance.below(10), errors }
         }
         6 | 7 => Job::Sleep([60, 4000, 7300, 100_000][chance.below(4) as usize]),
         8 => Job::Forget(chance.draw()),
-        9 => Job::Retain(1 + chance.below(3) as u32),
+        9 => Job::Retain(1 + chance.below(2) as u32),
         10..15 => Job::Prune([0, 0, 3000, u64::MAX][chance.below(4) as usize]),
         15 => Job::Verify,
         16 | 17 => Job::Restore(0),
@@ -225,7 +225,8 @@ pub fn run(plan: &Plan, traced: bool) -> Ran {
     lock().broken = false;
     let mut hands = Hands::new(&turnstile.seat_after(), &owner, &model, Sight::All);
     if lock().violations.is_empty() {
-        recover(&turnstile, &mut hands, "recovery", after);
+        // Hosts that stored the same chunks at the same time left them in two places: that takes a prune more.
+        recover(&turnstile, &mut hands, "recovery", after, 1);
     }
     let mut violations = lock().violations.clone();
     let site = turnstile.site();

@@ -380,11 +380,6 @@ impl Seat {
         hall.note(&line);
     }
 
-    /// Chance for whoever decides what this host does.
-    pub fn draw(&self, below: u64) -> u64 {
-        self.turnstile.lock().chance.below(below)
-    }
-
     /// What is behind the turnstile.
     pub fn with<R>(&self, look: impl FnOnce(&mut Site) -> R) -> R {
         self.turnstile.with(look)

@@ -1,4 +1,4 @@
-//! Checks and generators of the workspace: `cargo xtask tidy`, `cargo xtask gen [--check]`.
+//! Checks and generators of the workspace: `cargo xtask tidy`, `cargo xtask gen [--check]`, `cargo xtask sim`.
 //!
 //! What it is for: rules that neither the compiler nor clippy knows, and documents that are made from the program.
 //! What it may not know: the crates it checks; it reads their files and runs the binary.
@@ -13,14 +13,16 @@ mod manifest;
 mod tidy;
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 const USAGE: &str = "usage: cargo xtask tidy
        cargo xtask gen [--check] [--bin PATH]
+       cargo xtask sim [OPTIONS]
 
 tidy   rules for files, modules, manifests and dependencies
 gen    writes docs/generated from the program; with --check, fails where the committed files differ.
-       --bin names a built backstay; without it, one is built";
+       --bin names a built backstay; without it, one is built
+sim    the simulation (docs/reliability.md); `cargo xtask sim --help` says what it can do";
 
 /// What a task found wrong, one line each.
 type Complaints = Vec<String>;
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
             Ok(request) => generate::run(&root(), &request),
             Err(what) => return usage(&what),
         },
+        ["sim", options @ ..] => return simulate(options),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             return ExitCode::SUCCESS;
@@ -52,6 +55,23 @@ fn main() -> ExitCode {
         Ok(complaints) => {
             complaints.iter().for_each(|line| eprintln!("{line}"));
             eprintln!("xtask {}: {} to mend", words[0], complaints.len());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Builds and runs the simulation; with planted defects only where they are asked for.
+fn simulate(options: &[&str]) -> ExitCode {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root()).args(["run", "-q", "--locked", "-p", "sim"]);
+    if options.contains(&"--sabotage") {
+        cargo.args(["--features", "sabotage"]);
+    }
+    match cargo.arg("--").args(options).status() {
+        Ok(status) if status.success() => ExitCode::SUCCESS,
+        Ok(status) => ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)),
+        Err(e) => {
+            eprintln!("xtask: cannot run cargo: {e}");
             ExitCode::FAILURE
         }
     }

@@ -111,7 +111,8 @@ impl Ledger<'_> {
             self.repository.store.put_new(&self.key(name, &mac, &object), &object)?;
         }
         // Look again: somebody may have stored another one at the same time.
-        match self.stored(Some(name))?.iter().any(|stored| stored.mac != mac) {
+        let now = self.stored(Some(name))?;
+        match there.iter().chain(&now).any(|stored| stored.mac != mac) {
             true => Err(RepoError::Differs(format!("segment {:016x} of timeline {}", name.number, name.timeline))),
             false => Ok(Appended::New),
         }

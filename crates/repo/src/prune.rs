@@ -759,9 +759,8 @@ impl Keeper<'_, '_> {
         let mut gone = HashSet::new();
         for id in unlisted.iter().collect::<BTreeSet<_>>() {
             // A listing may lag: only what is not there when it is asked for by name is gone.
-            if self.repository.store.size(&pack_key(id))?.is_none() {
-                gone.insert(*id);
-            }
+            let size = self.repository.store.size(&pack_key(id))?;
+            gone.extend(size.is_none().then_some(*id));
         }
         self.check_own()?;
         self.replace_tables(&self.sound_index()?, &gone)
@@ -843,8 +842,8 @@ impl Keeper<'_, '_> {
             return Ok(());
         }
         let now = State::load(store, trust)?.whole()?;
-        let looks = !store::sabotaged("look once before sweeping");
-        if looks && now.records.keys().any(|id| !state.records.contains_key(id)) {
+        let new = now.records.keys().any(|id| !state.records.contains_key(id));
+        if new && !store::sabotaged("look once before sweeping") {
             self.report.bytes_condemned += bytes;
             self.report.waiting_for.push("a snapshot was committed meanwhile: the next prune goes on".to_owned());
             return Ok(());

@@ -109,7 +109,7 @@ pub fn replicate(
             on(CopyStep { done, total, bytes, bytes_total });
         })?;
     }
-    let body = from.get(&config, Span::Whole)?;
+    let body = Repository::sound_config(from)?;
     if to.size(&config)?.is_none() {
         to.put_new(&config, &body)?;
     }

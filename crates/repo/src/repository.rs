@@ -207,6 +207,13 @@ impl Repository {
         read_config(store, warnings).map(drop)
     }
 
+    /// The bytes of the configuration, when they are sound: a copy must not begin with damaged ones.
+    pub(crate) fn sound_config(store: &Store) -> Result<Vec<u8>> {
+        let body = store.get(&config_key(), Span::Whole)?;
+        parse_config(store, &body)?;
+        Ok(body)
+    }
+
     /// Which repository is in this place, as far as one can tell without a key.
     pub(crate) fn identity_of(store: &Store, warnings: &mut Vec<String>) -> Result<RepositoryId> {
         read_config(store, warnings).map(|config| config.repository)

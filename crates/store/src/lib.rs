@@ -26,8 +26,8 @@ pub use local::{LocalStore, NetworkPolicy};
 pub use mem::MemStore;
 pub use reaper::Reaper;
 pub use s3::{PastStore, S3Identity, S3Place, S3Store};
-#[cfg(feature = "sabotage")]
-pub use sabotage::plant;
 pub use sabotage::sabotaged;
+#[cfg(feature = "sabotage")]
+pub use sabotage::{plant, planted};
 pub use store::{Backend, Listed, Put, Span, Store, Warning};
 pub use world::{Clock, Entropy, Lanes, Stop, Timestamp, World};

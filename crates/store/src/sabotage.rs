@@ -11,7 +11,7 @@ pub const fn sabotaged(_name: &'static str) -> bool {
 }
 
 #[cfg(feature = "sabotage")]
-pub use planted::{plant, sabotaged};
+pub use planted::{plant, planted, sabotaged};
 
 #[cfg(feature = "sabotage")]
 mod planted {
@@ -22,6 +22,11 @@ mod planted {
     /// Whether the defect `name` is planted in this process.
     pub fn sabotaged(name: &'static str) -> bool {
         PLANTED.read().unwrap_or_else(PoisonError::into_inner).as_deref() == Some(name)
+    }
+
+    /// The defect that is planted now.
+    pub fn planted() -> Option<String> {
+        PLANTED.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Plants the defect `name` instead of the one before; none with `None`.

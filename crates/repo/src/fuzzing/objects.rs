@@ -428,7 +428,7 @@ pub(super) fn keys(data: &[u8]) -> bool {
         let wrapped = age_wrap(&site.repository.config.recipients, data).expect("wraps");
         let run = RunId([3; 16]);
         site.put(Shelf::Runs, &run.to_string(), &wrapped);
-        Runs::new(site.store(), site.repository.id(), identity).key(run).ok();
+        Runs::new(site.store(), site.repository.id(), identity).keys(run).ok();
     });
     parsed.is_ok()
 }

@@ -155,7 +155,7 @@ fn json_seeds(site: &Site) -> Vec<Seed> {
 
 fn key_seeds(site: &Site) -> Vec<Seed> {
     let config = json(&site.repository.config);
-    let masters = json(&Masters::of(&site.owner));
+    let masters = json(&Masters::sign(&site.owner));
     let kit = site.repository.identity().expect("an owner reads").as_bytes().to_vec();
     let run = [&b"BSRN"[..], &1u32.to_le_bytes(), &site.repository.id().0, &[3; 16], &[8; 32]].concat();
     let protected = protect_key("key", "passphrase").expect("is made");

@@ -104,7 +104,7 @@ impl Site {
     /// The data key of the run that made the snapshot.
     pub(super) fn data_key(&self) -> Secret {
         let identity = self.repository.keyring.opening().expect("an owner reads");
-        Runs::new(self.store(), self.repository.id(), identity).key(self.run()).expect("is there")
+        Runs::new(self.store(), self.repository.id(), identity).keys(self.run()).expect("is there").remove(0)
     }
 
     /// Puts an object under the hash of its bytes, behind `label` where there is one.
