@@ -106,6 +106,24 @@ case_older_snapshots_and_repacked_data_come_back() {
   [ "$(grep -c . "$WORK/reader.out")" -ge 2 ] || fail "the reader does not list both"
 }
 
+case_what_a_revoked_key_wrote_comes_back_and_what_it_writes_then_does_not() {
+  prepare
+  noise "$S" 5 90000 1
+  bs key add -r "$R" --role writer --label host --out "$WORK/host.key"
+  BACKSTAY_KEY_FILE="$WORK/host.key" bs backup -r "$R" "$S"
+  cp -a "$S" "$WORK/before"
+  cp -a "$R" "$WORK/unaware"
+  bs key revoke -r "$R" host
+  # Somebody who does not know of it yet, or does not care, writes on.
+  noise "$S/late" 5 90000 2
+  BACKSTAY_KEY_FILE="$WORK/host.key" bs backup -r "$WORK/unaware" "$S"
+  cp -an "$WORK/unaware/." "$R/"
+  reader --target "$WORK/back" --check || { tail "$WORK/reader.err"; fail "the reader ended with a problem"; }
+  same "$WORK/before" "$WORK/back$S"
+  bs restore -r "$R" latest --target "$WORK/own"
+  same "$WORK/before" "$WORK/own$S"
+}
+
 case_a_wrong_passphrase_opens_nothing() {
   prepare
   noise "$S" 3 1000 1

@@ -56,11 +56,14 @@ def derive(context, material):
     return blake3(material, derive_key_context="backstay v1 " + context).digest()
 
 
-def unseal(key, nonce, aad, data, what):
-    try:
-        return AESGCM(key).decrypt(nonce, data, aad)
-    except InvalidTag:
-        raise Bad(f"{what}: cannot be decrypted (damaged, or another key)") from None
+def unseal(keys, nonce, aad, data, what):
+    """What the first of the keys opens that opens it."""
+    for key in keys:
+        try:
+            return AESGCM(key).decrypt(nonce, data, aad)
+        except InvalidTag:
+            continue
+    raise Bad(f"{what}: cannot be decrypted (damaged, or another key)")
 
 
 def verify(public, signature, message, what):
@@ -158,9 +161,10 @@ class Repository:
     def __init__(self, path, secret):
         self.path = path
         self.certificates = {}  # signer id -> list of certificate bodies
+        self.revoked = set()  # signer ids
         configs = self.read_configs()
         need(configs, "no validly signed backstay.json or keys/config.* of a supported format")
-        self.open_keys(secret, {c["repository"] for c in configs})
+        self.open_keys(secret, configs)
         configs = [c for c in configs if (c["root"], c["repository"]) == (self.root_public, self.key_repository)]
         need(configs, "the key is of another repository or trusts another root key than the one that signed the configuration")
         self.id = from_hex(configs[0]["repository"], 16)
@@ -211,8 +215,9 @@ class Repository:
         found.sort(key=lambda f: f[:2], reverse=True)
         return [f[2] for f in found]
 
-    def open_keys(self, secret, repositories):
+    def open_keys(self, secret, configs):
         """From a passphrase, an age identity or a key bundle to the identity and the two masters."""
+        repositories = {c["repository"] for c in configs}
         lines = [line.strip() for line in secret.splitlines()]
         identity = next((line for line in lines if line.startswith("AGE-SECRET-KEY-1")), None)
         bundle = None
@@ -225,7 +230,7 @@ class Repository:
                 passphrase = secret[:-1] if secret.endswith("\n") else secret
                 bundle = self.unwrap("keys", "owner-", lambda data: pyrage.passphrase.decrypt(data, passphrase),
                                      "the passphrase", lambda data: load_json(data)["repository"] in repositories)
-                bundle = load_json(bundle)
+                bundle = load_json(bundle[0])
             need(bundle.get("role") in ("owner", "reader"), f"a {bundle.get('role')} key cannot restore; give one of an owner or reader")
             need(bundle.get("v") == 1 and not bundle.get("features"), "the key bundle is of an unknown version")
             identity = bundle["identity"]
@@ -234,32 +239,37 @@ class Repository:
         except pyrage.IdentityError as e:
             raise Bad(f"not a usable age identity: {e}") from None
         if not bundle or "id_master" not in bundle or "keep_master" not in bundle:
-            masters = load_json(self.unwrap("keys", "masters-", self.open_age, "the identity",
-                                            lambda data: load_json(data)["repository"] in repositories))
-            if bundle:
-                need(masters["root_public"] == bundle["root_public"], "keys/masters-* names another root key than the key bundle")
-                need(masters["repository"] == bundle["repository"], "keys/masters-* is of another repository than the key bundle")
-            else:
-                say("note", f"trusting root key {masters['root_public']}; an identity alone cannot prove it. Compare it with your records.")
-            bundle = masters
+            told = next((line[5:].strip() for line in lines if line.startswith("root:")), None)
+            root = bundle["root_public"] if bundle else told or configs[0]["root"]
+            masters = self.unwrap("keys", "masters-", self.open_age, "the identity", lambda data: self.are_roots(load_json(data), root))
+            if not bundle and not told:
+                say("note", f"trusting root key {root}; an identity alone cannot prove it. Compare it with your records.")
+            bundle = load_json(masters[0])
         self.root_public, self.key_repository = bundle["root_public"], bundle["repository"]
         self.id_master, self.keep_master = from_hex(bundle["id_master"], 32), from_hex(bundle["keep_master"], 32)
+
+    def are_roots(self, masters, root):
+        """Anybody can encrypt master keys to the recipients: root's are signed."""
+        keys = b"".join(bytes.fromhex(masters[k]) for k in ("repository", "id_master", "keep_master"))
+        verify(from_hex(root, 32), bytes.fromhex(masters["signature"]), b"backstay v1 masters\0" + keys, "keys/masters-*")
+        return masters["root_public"] == root
 
     def open_age(self, data):
         return pyrage.decrypt(data, [self.identity])
 
     def unwrap(self, folder, prefix, decrypt, secret_name, accept):
-        """The content of the first age file of this prefix that opens and is acceptable."""
-        tried = 0
+        """The contents of the age files of this prefix that open and are acceptable: at least one."""
+        tried, found = 0, []
         for name, data in self.objects(folder, prefix):
             tried += 1
             try:
                 plain = decrypt(data)
                 if accept(plain):
-                    return plain
+                    found.append(plain)
             except (pyrage.DecryptError, *MALFORMED):
                 continue
-        raise Bad(f"{secret_name} opens none of the {tried} objects {folder}/{prefix}*")
+        need(found, f"{secret_name} opens none of the {tried} objects {folder}/{prefix}*")
+        return found
 
     def envelope(self, magic, data):
         """§4.1: checks the signature, but not whether the signer may say this (see allowed)."""
@@ -299,7 +309,10 @@ class Repository:
                 certified = from_hex(body["signer"], 16)
                 need(certified == signer_id(from_hex(body["public"], 32)), "signer id does not belong to the public key")
                 need(isinstance(body["roles"], list), "has no roles")
-                found.setdefault(certified, []).append(body)
+                if body["roles"]:
+                    found.setdefault(certified, []).append(body)
+                else:
+                    self.revoked.add(certified)
             except MALFORMED as e:
                 say("warning", f"{name}: {reason(e)}")
         self.certificates = found
@@ -313,19 +326,22 @@ class Repository:
         return derive("domain keep", self.keep_master + domain)
 
     @lru_cache(maxsize=None)
-    def data_key(self, run):
-        """§5"""
+    def data_keys(self, run):
+        """§5: all that are stored for the run. Anybody can make one; the right one opens what the run sealed."""
         head = b"BSRN" + struct.pack("<I", 1) + self.id + run
-        plain = self.unwrap("runs", run.hex() + ".", self.open_age, "the identity",
-                            lambda data: len(data) == 72 and data.startswith(head))
-        return plain[40:]
+        plains = self.unwrap("runs", run.hex() + ".", self.open_age, "the identity",
+                             lambda data: len(data) == 72 and data.startswith(head))
+        return [plain[40:] for plain in plains]
 
     def read_heads(self):
         """§9: all verified heads, as id -> envelope. Lost parents are fatal."""
-        heads, covered = {}, {}
+        heads, covered, silent = {}, {}, set()
         for name, data in self.objects("heads", ""):
             try:
                 head = self.envelope(b"BSHD", data)
+                if head.signer in self.revoked:
+                    silent.add(name.split("/")[1])  # a checkpoint repeats what it said while it might
+                    continue
                 need(head.body["v"] == 1, "unknown version")
                 need(self.allowed(head.signer, ["writer", "keeper"]), "its signer may not write heads")
                 if not self.allowed(head.signer, ["keeper"]) and (head.body.get("removes") or head.body.get("covers")):
@@ -339,6 +355,7 @@ class Repository:
             for other in head.body.get("covers") or []:
                 covered[other] = head_id
         for head_id, head in heads.items():
+            head.body["parents"] = [p for p in head.body["parents"] if p not in silent or p in covered]
             for parent in head.body["parents"]:
                 need(parent in heads or parent in covered,
                      f"head {head_id} follows head {parent}, which is missing: heads were lost, or the repository was rolled back")
@@ -396,13 +413,13 @@ class Repository:
         c.end()
         need(self.allowed(signer, ["writer", "keeper"], domain), f"signer {signer.hex()} may not write this domain")
         verify(self.public_key(signer), signature, b"backstay v1 snapshot\0" + signed, "snapshot record")
-        plain = unseal(derive("public", self.keep_key(domain) + public[:32]), ZERO_NONCE,
+        plain = unseal([derive("public", self.keep_key(domain) + public[:32])], ZERO_NONCE,
                        b"BSSN public" + self.id + domain + run, public[32:], "public part")
         return Snapshot(snapshot_id, domain, run, blake3(public).digest(), sealed, load_json(plain))
 
     def open_sealed(self, s):
-        plain = unseal(derive("snapshot", self.data_key(s.run) + s.sealed[:32]), ZERO_NONCE,
-                       b"BSSN sealed" + s.public_hash, s.sealed[32:], "sealed part of the snapshot")
+        keys = [derive("snapshot", key + s.sealed[:32]) for key in self.data_keys(s.run)]
+        plain = unseal(keys, ZERO_NONCE, b"BSSN sealed" + s.public_hash, s.sealed[32:], "sealed part of the snapshot")
         sealed = load_json(plain)
         need(s.public["v"] == 1 and sealed["v"] == 1, "snapshot of an unknown version")
         need(sealed["content"] == s.public["content"], "public and sealed part disagree about the content list")
@@ -471,7 +488,7 @@ class Chunks:
             f.seek(size - 72 - trailer_len)
             sealed = f.read(trailer_len)
         key = derive("trailer", self.repo.keep_key(self.domain) + header[56:88])
-        self.parse_trailer(pack, unseal(key, ZERO_NONCE, header, sealed, "trailer"), size - 72 - trailer_len)
+        self.parse_trailer(pack, unseal([key], ZERO_NONCE, header, sealed, "trailer"), size - 72 - trailer_len)
 
     def parse_trailer(self, pack, plain, records_end):
         c = Cursor(plain)
@@ -501,14 +518,14 @@ class Chunks:
             f.seek(r.offset)
             stored = f.read(r.stored_len)
         if r.kind == LIST:
-            key = derive("list records", self.repo.keep_key(self.domain) + r.salt)
+            keys = [derive("list records", self.repo.keep_key(self.domain) + r.salt)]
         else:
             need(r.kind in (CONTENT, ENTRIES), f"unknown record kind {r.kind}")
-            key = derive("records", self.repo.data_key(r.run) + r.salt)
+            keys = [derive("records", key + r.salt) for key in self.repo.data_keys(r.run)]
         aad = (b"BSR1" + bytes([1, r.kind, r.codec, 0]) + self.repo.id + r.run + r.salt
                + struct.pack("<II", r.counter, r.plain_len) + r.members)
         nonce = struct.pack("<I", r.counter) + bytes(8)
-        group = unseal(key, nonce, aad, stored, f"record at {r.offset} of {r.pack}")
+        group = unseal(keys, nonce, aad, stored, f"record at {r.offset} of {r.pack}")
         need(r.codec in (0, 1), f"unknown codec {r.codec}")
         if r.codec == 1:
             try:

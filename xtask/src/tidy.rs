@@ -9,8 +9,9 @@ use std::path::Path;
 use std::process::Command;
 
 /// How many packages `Cargo.lock` may name. Raise it in the change that needs it, and say why there.
-/// The file engine and the command line needed 241; this is a tenth more.
-const PACKAGES_MAX: usize = 265;
+/// The file engine and the command line needed 241. Buckets brought 129: an HTTP client, TLS, XML and international host
+/// names, a third of it for systems that we do not build for. This is a little more than the sum.
+const PACKAGES_MAX: usize = 390;
 
 /// How long a module may be, without its tests. Past that, split by concept.
 const MODULE_LINES_MAX: usize = 900;
@@ -21,8 +22,15 @@ const LINE_CHARS_MAX: usize = 140;
 /// Each crate, right to left along the path that data takes, and what it may depend on directly. A crate may use any
 /// crate further up in this table. Why so: docs/ARCHITECTURE.md.
 #[rustfmt::skip]
-const ALLOWED: [(&str, &[&str], &[&str]); 9] = [
-    ("store", &["aws-lc-rs", "blake3", "opendal", "rustix", "thiserror"], &["tempfile"]),
+const ALLOWED: [(&str, &[&str], &[&str]); 10] = [
+    (
+        "store",
+        &[
+            "aws-lc-rs", "blake3", "bytes", "futures", "http", "http-body", "opendal", "reqsign-aws-v4", "reqsign-core",
+            "reqwest", "rustix", "thiserror", "tokio",
+        ],
+        &["tempfile"],
+    ),
     (
         "repo",
         &[
@@ -55,6 +63,7 @@ const ALLOWED: [(&str, &[&str], &[&str]); 9] = [
         ],
         &["insta", "tempfile"],
     ),
+    ("sim", &["aws-lc-rs", "blake3", "serde_json", "zeroize"], &[]),
     ("xtask", &[], &[]),
     ("engine", &[], &["criterion"]),
     ("peers", &["jiff", "rustix", "serde_json"], &[]),

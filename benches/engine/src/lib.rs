@@ -5,8 +5,8 @@
 //! instructions must not depend on chance.
 
 use repo::{
-    Capture, CapturePlan, ChunkId, Committed, Compression, Cut, Entry, FileNode, Node, Outcome, PackSize, Process,
-    Reading, Repository, Result, Shape, SnapshotReader, Want,
+    Assurance, Capture, CapturePlan, ChunkId, Committed, Compression, Cut, Entry, FileNode, Node, Outcome, PackSize,
+    Process, Reading, Repository, Result, Shape, SnapshotReader, Want,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -77,6 +77,8 @@ fn begin(repository: &Repository) -> Result<Capture<'_>> {
         kind: "files".into(),
         paths: vec!["/".into()],
         tags: Vec::new(),
+        reason: None,
+        assurance: Assurance::default(),
         program: "bench".into(),
         process: Process::default(),
         compression: Compression::Level(3),

@@ -7,8 +7,8 @@
 //! chunks in a file, as the cache of a backup keeps them, out.
 
 use repo::{
-    Basis, Bundle, Capture, CapturePlan, ChunkId, Compression, Credential, Cut, Cutter, Entry, FileNode, Node, Outcome,
-    PackSize, Process, RepoError, Repository,
+    Assurance, Basis, Bundle, Capture, CapturePlan, ChunkId, Compression, Credential, Cut, Cutter, Entry, FileNode,
+    Node, Outcome, PackSize, Process, RepoError, Repository,
 };
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
@@ -133,6 +133,8 @@ fn run(repository: &Repository, size: &Size, give: Give<'_>) -> Result<Basis, Fa
         kind: "files".into(),
         paths: vec!["/srv/data".into()],
         tags: Vec::new(),
+        reason: None,
+        assurance: Assurance::default(),
         program: "huge".into(),
         process: Process::default(),
         compression: Compression::Level(-7),

@@ -38,9 +38,12 @@ pub struct Cli {
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Options of every command")]
 pub struct Global {
-    /// Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]
+    /// Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]
     #[arg(short = 'r', long, global = true, value_name = "REPO")]
     pub repo: Option<String>,
+    /// Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h
+    #[arg(long, global = true, value_name = "TIME", allow_hyphen_values = true)]
+    pub as_of: Option<String>,
     /// File that holds the repository's address [env: BACKSTAY_REPOSITORY_FILE]
     #[arg(long, global = true, value_name = "FILE", conflicts_with = "repo")]
     pub repository_file: Option<PathBuf>,
@@ -56,6 +59,10 @@ pub struct Global {
         conflicts_with = "key_file"
     )]
     pub key_command: Option<String>,
+    /// File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE,
+    /// BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub key_passphrase_file: Option<PathBuf>,
     /// Write JSON: one document, or one line per event and a summary last
     #[arg(long, global = true)]
     pub json: bool,
@@ -165,6 +172,14 @@ impl Global {
     /// # Errors
     /// `usage` when nothing says so.
     pub fn locator(&self) -> Result<Locator, Failure> {
+        let at = self.named()?;
+        match &self.as_of {
+            Some(time) => at.as_of(ops::select::parse_time(time, store::World::real().clock.now())?),
+            None => Ok(at),
+        }
+    }
+
+    fn named(&self) -> Result<Locator, Failure> {
         if let Some(text) = &self.repo {
             return Locator::parse(text);
         }
@@ -190,6 +205,38 @@ impl Global {
     /// # Errors
     /// `usage` when there is none of these.
     pub fn key(&self) -> Result<KeyFrom, Failure> {
+        let key = self.key_itself()?;
+        if matches!(key, KeyFrom::Prompt(_)) {
+            return Ok(key);
+        }
+        Ok(match self.passphrase()? {
+            Some(passphrase) => KeyFrom::Protected { key: Box::new(key), passphrase: Box::new(passphrase) },
+            None => key,
+        })
+    }
+
+    /// Where the passphrase of a key file comes from, should it have one: the option, `BACKSTAY_KEY_PASSPHRASE`,
+    /// `…_FILE`, `…_COMMAND`, and on a terminal a person.
+    ///
+    /// # Errors
+    /// `usage` for variables that make no sense.
+    pub fn passphrase(&self) -> Result<Option<KeyFrom>, Failure> {
+        if let Some(file) = &self.key_passphrase_file {
+            return Ok(Some(KeyFrom::File(file.clone())));
+        }
+        if let Some(text) = env_text("BACKSTAY_KEY_PASSPHRASE")? {
+            return Ok(Some(KeyFrom::Text(Zeroizing::new(text))));
+        }
+        if let Some(file) = env("BACKSTAY_KEY_PASSPHRASE_FILE") {
+            return Ok(Some(KeyFrom::File(file.into())));
+        }
+        if let Some(command) = env_text("BACKSTAY_KEY_PASSPHRASE_COMMAND")? {
+            return Ok(Some(KeyFrom::Command(ops::split_words(&command)?)));
+        }
+        Ok(prompt::is_possible().then_some(KeyFrom::Prompt(prompt::secret)))
+    }
+
+    fn key_itself(&self) -> Result<KeyFrom, Failure> {
         if let Some(file) = &self.key_file {
             return Ok(KeyFrom::File(file.clone()));
         }
@@ -239,16 +286,16 @@ impl Global {
         out: &Render,
         how: impl FnOnce(&Locator, &KeyFrom) -> Result<Repository, Failure>,
     ) -> Result<Repository, Failure> {
-        let repository = how(&self.locator()?, &self.key_unless_absent()?)?;
+        let repository = how(&self.locator()?, &self.key_unless_absent(ctx)?)?;
         out.repository_warnings(&ctx.take_remarks());
         out.repository_warnings(&repository.warnings);
         Ok(repository)
     }
 
     /// As [`Global::key`]; but that there is no repository is said before that there is no key.
-    fn key_unless_absent(&self) -> Result<KeyFrom, Failure> {
+    fn key_unless_absent(&self, ctx: &Ctx) -> Result<KeyFrom, Failure> {
         match self.key() {
-            Err(no_key) => self.locator()?.store().and(Err(no_key)),
+            Err(no_key) => self.locator()?.store(ctx).and(Err(no_key)),
             key => key,
         }
     }

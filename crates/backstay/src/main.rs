@@ -21,6 +21,9 @@ use std::process::ExitCode;
 /// Name and version, as snapshots show them.
 pub(crate) const PROGRAM: &str = concat!("backstay ", env!("CARGO_PKG_VERSION"));
 
+/// The verbs that change nothing in the repository they are given.
+const READERS: [&str; 9] = ["snapshots", "ls", "find", "diff", "dump", "restore", "verify", "copy", "stats"];
+
 fn main() -> ExitCode {
     exit::guard_secrets();
     let cli = match Cli::try_parse() {
@@ -42,7 +45,11 @@ fn main() -> ExitCode {
             return ExitCode::from(Exit::Failed.code());
         }
     };
-    let result = run(cli.verb, &global, &ctx, &mut out);
+    let result = match global.as_of.is_some() && !READERS.contains(&cli.verb.name()) {
+        true => Err(Failure::usage(format!("--as-of is not for {}: the past can only be read", cli.verb.name()))
+            .help(format!("it is for {}", READERS.join(", ")))),
+        false => run(cli.verb, &global, &ctx, &mut out),
+    };
     let result = result.and_then(|exit| out.finish().map(|()| exit));
     match result {
         Ok(exit) => ExitCode::from(exit.code()),

@@ -8,7 +8,10 @@ use crate::ctx::Ctx;
 use crate::dry::dry;
 use crate::failure::{Exit, Failure};
 use crate::open::{KeyFrom, Locator, open_store, remember};
-use repo::{Capture, CapturePlan, Compression, Outcome, RepoError, Repository, Snapshot, Stats, Warning, percent_path};
+use repo::{
+    Assurance, Capture, CapturePlan, Compression, Outcome, RepoError, Repository, Snapshot, Stats, Warning,
+    percent_path,
+};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sources::files::{
     CacheSpec, FilesPlan, FilesReport, Pattern, Progress, REHASH_EVERY, Roots, Select, SelectError, SelectSpec,
@@ -83,12 +86,16 @@ pub struct Request {
     pub host: String,
     /// Words of its owner.
     pub tags: Vec<String>,
+    /// Why it is made.
+    pub reason: Option<String>,
     /// When the source was looked at; now when `None`.
     pub time: Option<Timestamp>,
     /// How hard to compress.
     pub compression: Compression,
     /// Whether to store anything.
     pub act: Act,
+    /// When what is stored counts as stored.
+    pub assurance: Assurance,
 }
 
 /// Something that was asked for and is not in the snapshot, or that somebody should know.
@@ -149,7 +156,7 @@ pub enum Step<'a> {
 /// # Errors
 /// As [`crate::open`].
 pub fn open(ctx: &Ctx, at: &Locator, key: &KeyFrom, act: Act) -> Result<Repository, Failure> {
-    let store = at.store()?;
+    let store = at.cached_store(ctx)?;
     let store = match act {
         Act::Preview => dry(&store),
         Act::Do => store,
@@ -194,10 +201,13 @@ fn plan_of(ctx: &Ctx, request: &Request, kind: &str, paths: &[String]) -> Captur
         kind: kind.to_owned(),
         paths: paths.to_vec(),
         tags: request.tags.clone(),
+        reason: request.reason.clone(),
         program: ctx.program.clone(),
         process: ctx.process.clone(),
         compression: request.compression,
         time: request.time,
+        // A preview stores nothing that could be read back.
+        assurance: if request.act == Act::Do { request.assurance } else { Assurance::Acknowledged },
     }
 }
 
@@ -293,7 +303,9 @@ fn outcome(troubles: &[Trouble], errors: u64) -> Outcome {
 /// What a person wants left out, and the repository and the cache themselves.
 fn select_of(ctx: &Ctx, store: &Store, wanted: &SelectSpec) -> Result<Select, Failure> {
     let mut spec = wanted.clone();
-    let own = [PathBuf::from(store.address()), ctx.cache_dir.clone()];
+    // The address of a place that is no directory is no path.
+    let at = Some(PathBuf::from(store.address())).filter(|path| path.is_absolute());
+    let own: Vec<PathBuf> = at.into_iter().chain([ctx.cache_dir.clone()]).collect();
     // The walk names what it finds by the path that leads there, symbolic links and all.
     let by_name = own.iter().filter_map(|path| std::path::absolute(path).ok());
     let in_truth = own.iter().filter_map(|path| std::fs::canonicalize(path).ok());
@@ -377,7 +389,7 @@ impl Program {
         let name = percent_path(program.as_bytes());
         let mut command = Command::new(program);
         // What it runs is none of the keys' business.
-        for secret in ["BACKSTAY_KEY", "BACKSTAY_KEY_FD", "BACKSTAY_KEY_FILE", "BACKSTAY_KEY_COMMAND"] {
+        for secret in crate::open::KEY_VARIABLES {
             command.env_remove(secret);
         }
         let child = command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).spawn();

@@ -58,14 +58,13 @@ pub fn copy(
     on: &(dyn Fn(CopyStep) + Sync),
     on_read_back: verify::On<'_>,
 ) -> Result<CopyOutcome, Failure> {
-    let from = request.from.store()?;
-    let to = destination(request)?;
+    let from = request.from.store(ctx)?;
+    let to = destination(ctx, request)?;
     let Some(to) = to else {
         // A preview of a copy that does not exist yet: all of it is missing there.
         let scratch = Store::new(std::sync::Arc::new(MemStore::new()));
         let report = replicate(&from, &scratch, &ctx.world, Act::Preview, on)?;
-        let Locator::Local(path) = &request.to;
-        let to = path.display().to_string();
+        let to = request.to.to_string();
         return Ok(CopyOutcome { dry_run: true, from: from.address(), to, report, verified: None });
     };
     let report = replicate(&from, &to, &ctx.world, request.act, on).map_err(|e| match e {
@@ -84,13 +83,13 @@ pub fn copy(
 }
 
 /// The store at the destination; `None` when there is none yet and nothing may be made.
-fn destination(request: &CopyRequest) -> Result<Option<Store>, Failure> {
-    let found = request.to.store();
+fn destination(ctx: &Ctx, request: &CopyRequest) -> Result<Option<Store>, Failure> {
+    let found = request.to.store(ctx);
     match (found, request.act) {
         (Ok(store), Act::Preview) => Ok(Some(store)),
         (Err(e), Act::Preview) if e.exit == Exit::NoRepository => Ok(None),
         (Err(e), Act::Preview) => Err(e),
         // Completes the directories of a copy that was interrupted, too.
-        (_, Act::Do) => request.to.create(NetworkPolicy::Accept).map(Some),
+        (_, Act::Do) => request.to.create(ctx, NetworkPolicy::Accept).map(Some),
     }
 }

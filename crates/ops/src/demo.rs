@@ -175,9 +175,11 @@ impl Show<'_> {
             }),
             host: self.ctx.host.clone(),
             tags: vec!["demo".into()],
+            reason: None,
             time: None,
             compression: Compression::Level(3),
             act: backup::Act::Do,
+            assurance: repo::Assurance::ReadBack,
         };
         let report = backup::backup(&self.ctx, repository, &request, &|_| {})?;
         let first = report.troubles.first().map(|t| format!("{}: {}", repo::percent_path(&t.path), t.what));
@@ -241,7 +243,7 @@ impl Show<'_> {
             confirmed: Some(target.as_os_str().to_owned()),
             act: restore::Act::Do,
         };
-        let done = restore(&self.ctx, repository, &request, &|_| {}, &|_| {})?.done.unwrap_or_default();
+        let done = restore(&self.ctx, repository, &request, &|_, _| {}, &|_| {})?.done.unwrap_or_default();
         let first = done.problems.first().map(|p| format!("{}: {}", repo::percent_path(&p.path), p.what));
         must(done.problem_count == 0, || format!("not everything came back: {}", first.unwrap_or_default()))?;
         Ok(done)

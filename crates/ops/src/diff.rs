@@ -119,8 +119,8 @@ pub fn diff(
     on: OnChange<'_>,
 ) -> Result<DiffReport, Failure> {
     let all = repository.snapshots()?;
-    let from = select::pick(&all, &request.from, &request.filter)?;
-    let to = select::pick(&all, &request.to, &request.filter)?;
+    let from = select::pick(repository.world(), &all, &request.from, &request.filter)?;
+    let to = select::pick(repository.world(), &all, &request.to, &request.filter)?;
     let within = request.within.as_deref().map(key).transpose()?.unwrap_or_default();
     let reading = repository.reading(&ctx.process)?;
     let sides = Sides { from: reading.open(from)?, to: reading.open(to)? };

@@ -108,21 +108,23 @@ impl From<StoreError> for Failure {
         let (exit, code, help) = match e.kind {
             Kind::Absent => (Exit::Failed, "object-missing", "run `backstay verify` to see what is damaged"),
             Kind::Corrupt => (Exit::Failed, "damaged", "run `backstay verify --read-data` to see what is damaged"),
-            Kind::Denied => {
-                (Exit::TargetUnreachable, "store-denied", "run this as a user who may read and write the repository")
-            }
+            Kind::Denied => (
+                Exit::TargetUnreachable,
+                "store-denied",
+                "run this as a user, or with credentials, that may read and write the repository",
+            ),
             Kind::Full => {
                 (Exit::TargetUnreachable, "store-full", "make room there: forget snapshots and run `backstay prune`")
             }
             Kind::Unreachable => (
                 Exit::TargetUnreachable,
                 "store-unreachable",
-                "see whether the disk is mounted and healthy, and try again",
+                "see whether the disk is mounted and healthy, or the service answers, and try again",
             ),
             Kind::Unsuitable => (
                 Exit::TargetUnreachable,
                 "store-unsuitable",
-                "use a local file system, or read what --help says about others",
+                "use another place, or read what --help says about this one",
             ),
         };
         Failure::new(exit, code, what).help(help)

@@ -68,7 +68,7 @@ pub fn find(ctx: &Ctx, repository: &Repository, request: &FindRequest, on: OnMat
     let mut chosen: Vec<&Snapshot> = if request.snapshots.is_empty() {
         all.iter().filter(|snapshot| request.filter.lets(snapshot)).collect()
     } else {
-        let named = request.snapshots.iter().map(|name| select::pick(&all, name, &request.filter));
+        let named = request.snapshots.iter().map(|name| select::pick(repository.world(), &all, name, &request.filter));
         named.collect::<Result<_, _>>()?
     };
     chosen.sort_by_key(|snapshot| std::cmp::Reverse(snapshot.order));

@@ -12,7 +12,7 @@ use crate::prune::{self, PruneOutcome, PruneRequest};
 use crate::select::{self, Filter};
 use crate::snapshots::SnapshotRow;
 use repo::retain::{self, AllowEmpty, Civil, Point, Policy, PolicyError, Verdict};
-use repo::{Act, Repository, Snapshot, SnapshotId, Status};
+use repo::{Act, Removal, Repository, Snapshot, SnapshotId, Status};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -105,15 +105,18 @@ pub fn forget(
 ) -> Result<ForgetReport, Failure> {
     let all = repository.snapshots()?;
     let groups = match &request.which {
-        Which::Named(names) => named(&all, names, request)?,
+        Which::Named(names) => named(ctx, &all, names, request)?,
         Which::Policy(policy) => by_policy(ctx, &all, policy, request)?,
     };
-    let ids: Vec<SnapshotId> =
-        groups.iter().flat_map(|group| &group.remove).map(|removed| removed.snapshot.id).collect();
+    let ids: Vec<SnapshotId> = removed_of(&groups).map(|removed| removed.snapshot.id).collect();
     match request.act {
         Act::Preview => {}
         Act::Do if ids.is_empty() => {}
         Act::Do => {
+            let why: BTreeMap<SnapshotId, &str> = removed_of(&groups).map(|r| (r.snapshot.id, &*r.reason)).collect();
+            let going = all.iter().filter_map(|s| Some(Removal { snapshot: s, why: (*why.get(&s.id)?).to_owned() }));
+            let by = format!("{}@{}", ctx.user, ctx.host);
+            repository.note_removals(&going.collect::<Vec<_>>(), &by)?;
             repository.forget(&ids)?;
             remember(ctx, repository);
         }
@@ -123,11 +126,15 @@ pub fn forget(
     Ok(ForgetReport { groups, prune })
 }
 
+fn removed_of(groups: &[ForgetGroup]) -> impl Iterator<Item = &Removed> {
+    groups.iter().flat_map(|group| &group.remove)
+}
+
 /// The named snapshots, when all of them may go.
-fn named(all: &[Snapshot], names: &[String], request: &ForgetRequest) -> Result<Vec<ForgetGroup>, Failure> {
+fn named(ctx: &Ctx, all: &[Snapshot], names: &[String], request: &ForgetRequest) -> Result<Vec<ForgetGroup>, Failure> {
     let mut going: BTreeMap<SnapshotId, &Snapshot> = BTreeMap::new();
     for name in names {
-        let snapshot = select::pick(all, name, &request.filter)?;
+        let snapshot = select::pick(&ctx.world, all, name, &request.filter)?;
         going.insert(snapshot.id, snapshot);
     }
     for snapshot in going.values() {

@@ -6,7 +6,7 @@
 use crate::ctx::Ctx;
 use crate::failure::{Exit, Failure};
 use crate::open::{KeyFrom, Locator, remember};
-use repo::{Credential, PackSize, RepoError, Repository};
+use repo::{Bundle, Credential, PackSize, RepoError, Repository};
 use serde::Serialize;
 use std::fs::File;
 use std::io::Write;
@@ -61,7 +61,7 @@ pub struct Report {
 /// # Errors
 /// `repository-exists`; `key-file-exists`; whatever the store returns.
 pub fn init(ctx: &Ctx, request: &Request) -> Result<Report, Failure> {
-    if let Ok(store) = request.at.store()
+    if let Ok(store) = request.at.store(ctx)
         && crate::open::looks_like_one(&store)?
     {
         return Err(RepoError::AlreadyExists(store.address()).into());
@@ -85,20 +85,25 @@ pub fn init(ctx: &Ctx, request: &Request) -> Result<Report, Failure> {
                     "the passphrase is short: with fewer than {PASSPHRASE_CHARS_MIN} characters it may be guessed"
                 ));
             }
-            let store = request.at.create(request.on_network)?;
-            warnings.extend(store.warnings().into_iter().map(|w| w.text));
+            let store = request.at.create(ctx, request.on_network)?;
             let made = Repository::init(&store, &ctx.world, Some(&passphrase), &label, request.packs)?;
             (made.0, "passphrase", None)
         }
         FirstKey::NewFile(path) => {
-            let file = KeyFile::reserve(path)?;
-            let store = request.at.create(request.on_network)?;
-            warnings.extend(store.warnings().into_iter().map(|w| w.text));
-            let (repository, bundle) = Repository::init(&store, &ctx.world, None, &label, request.packs)?;
-            file.fill(bundle.to_json().as_bytes())?;
-            (repository, "key file", Some(path.display().to_string()))
+            let mut file = KeyFile::reserve(path)?;
+            let store = request.at.create(ctx, request.on_network)?;
+            let owner = Bundle::owner(&ctx.world, &label);
+            // First the key: a repository that nobody has a key to would stand in the way of the next try.
+            file.write(owner.to_json().as_bytes())?;
+            let made = Repository::init_for(&store, &ctx.world, &owner, None, request.packs);
+            if made.is_ok() || crate::open::looks_like_one(&store).unwrap_or(true) {
+                file.keep();
+            }
+            (made?, "key file", Some(path.display().to_string()))
         }
     };
+    // What a place is like may show only when something has been written to it.
+    warnings.extend(repository.store().warnings().into_iter().map(|w| w.text));
     warnings.extend(remember(ctx, &repository));
     Ok(Report {
         id: repository.id().to_string(),
@@ -111,7 +116,7 @@ pub fn init(ctx: &Ctx, request: &Request) -> Result<Report, Failure> {
     })
 }
 
-/// A new file for a key, readable by its owner only. Dropped unfilled, it is removed.
+/// A new file for a key, readable by its owner only. Dropped before it is to be kept, it is removed.
 pub struct KeyFile {
     path: PathBuf,
     file: File,
@@ -135,11 +140,21 @@ impl KeyFile {
         Ok(KeyFile { path: path.to_path_buf(), file, keep: false })
     }
 
-    /// Writes the key. When this returns `Ok` the file survives power loss.
+    /// Writes the key, and keeps the file. When this returns `Ok` it survives power loss.
     ///
     /// # Errors
     /// `key-file` when it cannot be written.
     pub fn fill(mut self, key: &[u8]) -> Result<(), Failure> {
+        self.write(key)?;
+        self.keep();
+        Ok(())
+    }
+
+    fn keep(&mut self) {
+        self.keep = true;
+    }
+
+    fn write(&mut self, key: &[u8]) -> Result<(), Failure> {
         let mut write = || {
             self.file.write_all(key)?;
             self.file.write_all(b"\n")?;
@@ -148,9 +163,19 @@ impl KeyFile {
             // Directory fsync: without it the file's name is lost on power cut.
             File::open(dir)?.sync_all()
         };
-        write().map_err(|e| KeyFile::failed(&self.path, &e))?;
-        self.keep = true;
-        Ok(())
+        write().map_err(|e| KeyFile::failed(&self.path, &e))
+    }
+
+    /// Writes the key and puts it in the place of `old`. When this returns `Ok` it survives power loss; until then `old` does.
+    ///
+    /// # Errors
+    /// `key-file` when it cannot be written.
+    pub fn replace(self, old: &Path, key: &[u8]) -> Result<(), Failure> {
+        let path = self.path.clone();
+        self.fill(key)?;
+        let dir = old.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let renamed = std::fs::rename(&path, old).and_then(|()| File::open(dir)?.sync_all());
+        renamed.map_err(|e| KeyFile::failed(old, &e))
     }
 
     fn failed(path: &Path, e: &std::io::Error) -> Failure {

@@ -7,6 +7,7 @@ use crate::ctx::Ctx;
 use crate::failure::{Exit, Failure};
 use crate::init::KeyFile;
 use crate::ls::go_on;
+use crate::open::remember;
 use repo::{Certificate, Credential, DomainId, Repository, Role, Snapshot};
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -39,16 +40,19 @@ pub struct CertificateRow {
     pub domain: Option<DomainId>,
     /// When it was enrolled, RFC 3339.
     pub created: String,
+    /// When its key was revoked, RFC 3339, if it was.
+    pub revoked: Option<String>,
 }
 
 impl CertificateRow {
-    fn of(certificate: &Certificate) -> CertificateRow {
+    fn of(repository: &Repository, certificate: &Certificate) -> CertificateRow {
         CertificateRow {
             signer: certificate.signer.to_string(),
             label: certificate.label.clone(),
             roles: certificate.roles.clone(),
             domain: certificate.domain,
             created: certificate.created.clone(),
+            revoked: repository.revoked(certificate.signer).map(str::to_owned),
         }
     }
 }
@@ -58,7 +62,8 @@ impl CertificateRow {
 /// # Errors
 /// Whatever the store returns.
 pub fn list(repository: &Repository) -> Result<KeyList, Failure> {
-    let mut certificates: Vec<CertificateRow> = repository.certificates().iter().map(CertificateRow::of).collect();
+    let known = repository.certificates();
+    let mut certificates: Vec<CertificateRow> = known.iter().map(|c| CertificateRow::of(repository, c)).collect();
     certificates.sort_by(|a, b| (&a.created, &a.signer).cmp(&(&b.created, &b.signer)));
     Ok(KeyList {
         passphrases: repository.passphrases()?,
@@ -259,6 +264,81 @@ fn domain_of(repository: &Repository, label: &str) -> Result<DomainId, Failure> 
         _ => Err(Failure::new(Exit::Failed, "no-writer", format!("writers of several domains are labelled {label:?}"))
             .help("give the domain: --domain HEX")),
     }
+}
+
+/// Somebody whose key was revoked, or would be.
+#[derive(Serialize)]
+pub struct Revoked {
+    /// Whose.
+    #[serde(flatten)]
+    pub whom: CertificateRow,
+    /// Snapshots of theirs that stay.
+    pub snapshots: u64,
+    /// Nothing was changed.
+    pub dry_run: bool,
+}
+
+/// Revokes the key of somebody who was enrolled: what they committed stays, what they commit from now on does not count.
+/// `whom` is the first digits of the key's id, or a label that only one has.
+///
+/// # Errors
+/// `no-such-key`, `ambiguous-key`; `NotAuthorised` without root.
+pub fn revoke(ctx: &Ctx, repository: &mut Repository, whom: &str, act: repo::Act) -> Result<Revoked, Failure> {
+    let known = repository.certificates();
+    let valid = known.iter().filter(|c| repository.revoked(c.signer).is_none());
+    let is_hex = whom.len() >= 4 && whom.bytes().all(|b| b.is_ascii_hexdigit());
+    let meant = |c: &&Certificate| c.label == whom || (is_hex && c.signer.to_string().starts_with(whom));
+    let found: Vec<&Certificate> = valid.filter(meant).collect();
+    let [certificate] = found.as_slice() else {
+        let (code, what) = match found.len() {
+            0 => ("no-such-key", format!("nobody is enrolled as {whom:?}, or the key was revoked already")),
+            n => ("ambiguous-key", format!("{n} keys could be {whom:?}")),
+        };
+        return Err(Failure::new(Exit::Failed, code, what).help("give the SIGNER that `backstay key list` shows"));
+    };
+    let signer = certificate.signer;
+    let snapshots = repository.snapshots()?.iter().filter(|snapshot| snapshot.signer == signer).count() as u64;
+    if act == repo::Act::Do {
+        repository.revoke(signer)?;
+        remember(ctx, repository).into_iter().for_each(|why| ctx.remark(why));
+    }
+    let whom = CertificateRow::of(repository, certificate);
+    Ok(Revoked { whom, snapshots, dry_run: act == repo::Act::Preview })
+}
+
+/// What a key file is to have.
+pub enum Protection<'p> {
+    /// A passphrase of its own.
+    Passphrase(&'p NewPassphrase),
+    /// None: who can read the file can use the key.
+    None,
+}
+
+/// Gives a key file a passphrase of its own, another one, or none. `key` is what is in it, opened. The file is replaced by
+/// one of mode 0600, durable when this returns; until then the old one stands.
+///
+/// # Errors
+/// `bad-key` when it is no key; `key-file` when it cannot be written.
+pub fn protect(file: &Path, key: &str, protection: &Protection<'_>) -> Result<(), Failure> {
+    if let Credential::Passphrase(_) = Credential::parse(key)? {
+        let what = format!("{} holds a passphrase, or something that is no key", file.display());
+        return Err(Failure::new(Exit::WrongKey, "bad-key", what)
+            .help("this is for files that `init --generate-key` or `key add --role` made, and for recovery kits"));
+    }
+    let text = match protection {
+        Protection::Passphrase(passphrase) => {
+            let text = Zeroizing::new(repo::protect_key(key, &passphrase.0)?);
+            // Proven to open before the only copy of the key is replaced.
+            if *repo::unprotect_key(&text, &passphrase.0)? != key {
+                return Err(bad_passphrase("the protected key does not open"));
+            }
+            text
+        }
+        Protection::None => Zeroizing::new(key.to_owned()),
+    };
+    let mut name = file.as_os_str().to_owned();
+    name.push(".new");
+    KeyFile::reserve(Path::new(&name))?.replace(file, text.trim_end().as_bytes())
 }
 
 /// The recovery kit: a sheet to print and to put where no computer reaches it. It is a key file as well.

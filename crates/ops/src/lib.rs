@@ -21,6 +21,7 @@ pub mod key;
 pub mod listing;
 pub mod ls;
 mod open;
+pub mod pace;
 pub mod prune;
 pub mod restore;
 pub mod select;
@@ -31,4 +32,4 @@ pub mod verify;
 
 pub use ctx::{Ctx, host_name};
 pub use failure::{Exit, Failure};
-pub use open::{KeyFrom, KeyText, Locator, open, remember, split_words};
+pub use open::{KeyFrom, KeyText, Locator, open, open_uncached, remember, split_words};

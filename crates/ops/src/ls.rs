@@ -50,7 +50,7 @@ pub type OnListing<'a> = &'a mut dyn FnMut(&Listing) -> Result<(), Failure>;
 /// reader's key; whatever `on` returns.
 pub fn ls(ctx: &Ctx, repository: &Repository, request: &LsRequest, on: OnListing<'_>) -> Result<LsReport, Failure> {
     let all = repository.snapshots()?;
-    let snapshot = select::pick(&all, &request.snapshot, &request.filter)?;
+    let snapshot = select::pick(repository.world(), &all, &request.snapshot, &request.filter)?;
     let mut report = LsReport { snapshot: SnapshotRow::of(snapshot), entries: 0, bytes: 0 };
     let reading = repository.reading(&ctx.process)?;
     let reader = reading.open(snapshot)?;

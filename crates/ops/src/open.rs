@@ -7,22 +7,47 @@
 use crate::ctx::Ctx;
 use crate::failure::{Exit, Failure};
 use repo::{Credential, HeadId, RepoError, Repository};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use store::{Kind, LocalStore, NetworkPolicy, Store};
+use store::{CachedStore, Kind, LocalStore, NetworkPolicy, PastStore, S3Place, S3Store, Store, Timestamp};
 use zeroize::Zeroizing;
 
 const KEY_BYTES_MAX: u64 = 64 << 10;
+
+/// Variables that say where the key is, or hold it.
+pub(crate) const KEY_VARIABLES: [&str; 7] = [
+    "BACKSTAY_KEY",
+    "BACKSTAY_KEY_FD",
+    "BACKSTAY_KEY_FILE",
+    "BACKSTAY_KEY_COMMAND",
+    "BACKSTAY_KEY_PASSPHRASE",
+    "BACKSTAY_KEY_PASSPHRASE_FILE",
+    "BACKSTAY_KEY_PASSPHRASE_COMMAND",
+];
 
 /// Where a repository is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Locator {
     /// In a directory.
     Local(PathBuf),
+    /// In a bucket.
+    S3(S3Place),
+    /// In a bucket that keeps versions, as it was at a moment. It can only be read.
+    Past(S3Place, Timestamp),
+}
+
+impl std::fmt::Display for Locator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Locator::Local(path) => path.display().fmt(f),
+            Locator::S3(place) | Locator::Past(place, _) => place.fmt(f),
+        }
+    }
 }
 
 impl Locator {
@@ -41,9 +66,15 @@ impl Locator {
                     .help("write file:///srv/repo, with three slashes")),
             };
         }
+        if let Some(place) = S3Place::parse(text) {
+            return place.map(Locator::S3).map_err(|e| {
+                Failure::usage(e.to_string())
+                    .help("write s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX")
+            });
+        }
         let scheme = text.split_once("://").map(|(scheme, _)| scheme);
         match scheme {
-            Some(scheme @ ("s3" | "azblob" | "gs" | "gcs" | "sftp")) => Err(Failure::new(
+            Some(scheme @ ("azblob" | "gs" | "gcs" | "sftp")) => Err(Failure::new(
                 Exit::Usage,
                 "place-unknown",
                 format!("cannot open {text:?}: this version cannot reach {scheme} yet"),
@@ -57,26 +88,63 @@ impl Locator {
         }
     }
 
-    /// The store at this place, which must exist.
+    /// The same place as it was.
+    ///
+    /// # Errors
+    /// `usage` for a place that keeps nothing of its past.
+    pub fn as_of(self, at: Timestamp) -> Result<Locator, Failure> {
+        match self {
+            Locator::S3(place) | Locator::Past(place, _) => Ok(Locator::Past(place, at)),
+            Locator::Local(path) => Err(Failure::usage(format!("{} has no past that could be read", path.display()))
+                .help("--as-of is for buckets that keep versions; to go back to a snapshot, name it")),
+        }
+    }
+
+    /// The store at this place, which must exist. Everything is read from the place itself.
     ///
     /// # Errors
     /// `no-repository` when there is nothing; whatever the store returns.
-    pub fn store(&self) -> Result<Store, Failure> {
-        let Locator::Local(path) = self;
-        match LocalStore::open(path, NetworkPolicy::Accept) {
-            Ok(local) => Ok(Store::new(Arc::new(local))),
-            Err(e) if e.kind == Kind::Absent => Err(RepoError::NoRepository(path.display().to_string()).into()),
-            Err(e) => Err(e.into()),
+    pub fn store(&self, ctx: &Ctx) -> Result<Store, Failure> {
+        match self {
+            Locator::Local(path) => match LocalStore::open(path, NetworkPolicy::Accept) {
+                Ok(local) => Ok(Store::new(Arc::new(local))),
+                Err(e) if e.kind == Kind::Absent => Err(RepoError::NoRepository(self.to_string()).into()),
+                Err(e) => Err(e.into()),
+            },
+            Locator::S3(place) => Ok(Store::new(Arc::new(S3Store::open(place, &ctx.world)?))),
+            Locator::Past(place, at) => Ok(Store::new(Arc::new(PastStore::open(place, &ctx.world, *at)?))),
         }
+    }
+
+    /// As [`Locator::store`], with a cache before what is far away.
+    pub(crate) fn cached_store(&self, ctx: &Ctx) -> Result<Store, Failure> {
+        // One directory for each view, which drops what the view does not show.
+        let dir = |view: &str| {
+            let name = blake3::hash(self.to_string().as_bytes()).to_hex();
+            ctx.cache_dir.join("objects").join(format!("{view}-{}", &name[..16]))
+        };
+        let cached = match self {
+            Locator::Local(_) => return self.store(ctx),
+            Locator::S3(place) => CachedStore::new(Arc::new(S3Store::open(place, &ctx.world)?), dir("now")),
+            Locator::Past(place, at) => {
+                CachedStore::new(Arc::new(PastStore::open(place, &ctx.world, *at)?), dir("past"))
+            }
+        };
+        Ok(Store::new(Arc::new(cached)))
     }
 
     /// The store at this place, made where there is nothing yet.
     ///
     /// # Errors
-    /// Whatever the store returns: a directory that holds something else, a network file system that was not allowed.
-    pub fn create(&self, on_network: NetworkPolicy) -> Result<Store, Failure> {
-        let Locator::Local(path) = self;
-        Ok(Store::new(Arc::new(LocalStore::create(path, on_network)?)))
+    /// Whatever the store returns: a directory that holds something else, a network file system that was not allowed, a
+    /// bucket that does not exist.
+    pub fn create(&self, ctx: &Ctx, on_network: NetworkPolicy) -> Result<Store, Failure> {
+        Ok(match self {
+            Locator::Local(path) => Store::new(Arc::new(LocalStore::create(path, on_network)?)),
+            Locator::S3(place) => Store::new(Arc::new(S3Store::create(place, &ctx.world)?)),
+            // Says by itself that it cannot be written.
+            Locator::Past(..) => self.store(ctx)?,
+        })
     }
 }
 
@@ -93,6 +161,13 @@ pub enum KeyFrom {
     Fd(u32),
     /// A person, by a function that is given the question.
     Prompt(fn(&str) -> Result<Zeroizing<String>, Failure>),
+    /// From there; and where it turns out to have a passphrase of its own, that comes from elsewhere.
+    Protected {
+        /// The key.
+        key: Box<KeyFrom>,
+        /// The passphrase of its file.
+        passphrase: Box<KeyFrom>,
+    },
 }
 
 /// A key as read, with what is worth a warning about where it was.
@@ -131,9 +206,24 @@ impl KeyFrom {
                 file.and_then(|mut file| read_all(&mut file)).map_err(|e| unreadable(what(), &e))?
             }
             KeyFrom::Command(argv) => printed_by(argv)?,
+            KeyFrom::Protected { key, passphrase } => {
+                let read = key.read(question)?;
+                warning = read.warning;
+                if !repo::is_protected_key(&read.text) {
+                    return Ok(KeyText { text: read.text, warning });
+                }
+                let passphrase = passphrase.read("passphrase of the key file: ")?;
+                warning = warning.or(passphrase.warning);
+                repo::unprotect_key(&read.text, first_line(&passphrase.text))?
+            }
         };
         Ok(KeyText { text, warning })
     }
+}
+
+/// A passphrase without the end of its line.
+pub(crate) fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
 }
 
 fn unreadable(what: String, e: &std::io::Error) -> Failure {
@@ -205,11 +295,33 @@ pub fn split_words(line: &str) -> Result<Vec<String>, Failure> {
 /// # Errors
 /// `no-repository`, `wrong-key`, `history-lost`; whatever the repository returns.
 pub fn open(ctx: &Ctx, at: &Locator, key: &KeyFrom) -> Result<Repository, Failure> {
-    open_store(ctx, &at.store()?, key)
+    open_view(ctx, at, &at.cached_store(ctx)?, key)
+}
+
+/// As [`open`], without a cache: for who wants to know what the place itself holds.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_uncached(ctx: &Ctx, at: &Locator, key: &KeyFrom) -> Result<Repository, Failure> {
+    open_view(ctx, at, &at.store(ctx)?, key)
+}
+
+/// Of the past nothing is remembered: that it lacks what came later is no alarm.
+fn open_view(ctx: &Ctx, at: &Locator, store: &Store, key: &KeyFrom) -> Result<Repository, Failure> {
+    match at {
+        Locator::Past(..) => open_unremembered(ctx, store, key),
+        Locator::Local(_) | Locator::S3(_) => open_store(ctx, store, key),
+    }
 }
 
 /// As [`open`], of the repository in this store.
 pub(crate) fn open_store(ctx: &Ctx, store: &Store, key: &KeyFrom) -> Result<Repository, Failure> {
+    let repository = open_unremembered(ctx, store, key)?;
+    check_memory(ctx, &repository)?;
+    Ok(repository)
+}
+
+fn open_unremembered(ctx: &Ctx, store: &Store, key: &KeyFrom) -> Result<Repository, Failure> {
     if !looks_like_one(store)? {
         return Err(RepoError::NoRepository(store.address()).into());
     }
@@ -217,7 +329,12 @@ pub(crate) fn open_store(ctx: &Ctx, store: &Store, key: &KeyFrom) -> Result<Repo
     let repository = Repository::open(store, &ctx.world, &Credential::parse(&key.text)?)?;
     store.warnings().into_iter().for_each(|warning| ctx.remark(format!("{}: {}", warning.name, warning.text)));
     key.warning.into_iter().for_each(|warning| ctx.remark(warning));
-    let memory = memory_of(ctx, &repository);
+    Ok(repository)
+}
+
+/// Compares the repository with what was seen of it before, and remembers what is new.
+fn check_memory(ctx: &Ctx, repository: &Repository) -> Result<(), Failure> {
+    let memory = memory_of(ctx, repository);
     let seen = match recall(&memory) {
         Ok(seen) => seen,
         Err(why) => {
@@ -231,7 +348,7 @@ pub(crate) fn open_store(ctx: &Ctx, store: &Store, key: &KeyFrom) -> Result<Repo
                 ctx.remark(format!("snapshots may be missing: {problem}"));
             }
             if history.tips != seen {
-                write_memory(&memory, &history.tips).err().into_iter().for_each(|why| ctx.remark(why));
+                remember_heads(&memory, &history.tips).err().into_iter().for_each(|why| ctx.remark(why));
             }
         }
         Err(e @ RepoError::LostHistory(_)) => {
@@ -243,20 +360,31 @@ pub(crate) fn open_store(ctx: &Ctx, store: &Store, key: &KeyFrom) -> Result<Repo
         // What else keeps the heads from being read shows when a verb reads them: `verify` must be able to name it.
         Err(_) => {}
     }
-    Ok(repository)
+    Ok(())
 }
 
 /// Whether anything of a repository is there: asked before a person is asked for a key.
 pub(crate) fn looks_like_one(store: &Store) -> Result<bool, Failure> {
     let config = store::Key::new(store::Shelf::Root, "backstay.json").expect("a good name");
-    Ok(store.size(&config)?.is_some() || !store.list_prefix(store::Shelf::Keys, "config.")?.is_empty())
+    if store.size(&config)?.is_some() {
+        return Ok(true);
+    }
+    match store.list_prefix(store::Shelf::Keys, "config.") {
+        // A bucket that does not exist.
+        Err(e) if e.is_absent() => Ok(false),
+        keys => Ok(!keys?.is_empty()),
+    }
 }
 
 /// Remembers the newest heads, so that a later [`open`] notices when they are gone. For verbs that committed something.
-/// Returns one sentence when that was not possible.
+/// What was lost while the verb ran stays remembered. Returns one sentence when something is wrong.
 pub fn remember(ctx: &Ctx, repository: &Repository) -> Option<String> {
-    let tips = repository.tips().ok()?;
-    write_memory(&memory_of(ctx, repository), &tips).err()
+    let memory = memory_of(ctx, repository);
+    match repository.check_history(&recall(&memory).unwrap_or_default()) {
+        Ok(history) => remember_heads(&memory, &history.tips).err(),
+        Err(e @ RepoError::LostHistory(_)) => Some(e.to_string()),
+        Err(_) => None,
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -267,36 +395,54 @@ struct Memory {
 
 /// One file for each place: a copy that lags behind its original was not rolled back.
 fn memory_of(ctx: &Ctx, repository: &Repository) -> PathBuf {
+    state_file(ctx, repository, "")
+}
+
+/// Where `what` is remembered about the repository in this place.
+pub(crate) fn state_file(ctx: &Ctx, repository: &Repository, what: &str) -> PathBuf {
+    let what = if what.is_empty() { String::new() } else { format!("-{what}") };
     let address = repository.store().address();
     let place = std::fs::canonicalize(&address).map(|path| path.into_os_string().into_encoded_bytes());
     let place = blake3::hash(&place.unwrap_or_else(|_| address.into_bytes())).to_hex();
-    ctx.state_dir.join(format!("{}-{}.json", repository.id(), &place[..16]))
+    ctx.state_dir.join(format!("{}-{}{what}.json", repository.id(), &place[..16]))
 }
 
-fn recall(path: &Path) -> Result<Vec<HeadId>, String> {
-    let bytes = match std::fs::read(path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => {
-            other.map_err(|e| format!("cannot tell whether the repository lost history: {}: {e}", path.display()))?
-        }
-    };
-    match serde_json::from_slice::<Memory>(&bytes) {
-        Ok(memory) if memory.v == 1 => Ok(memory.heads),
-        _ => Err(format!("cannot tell whether the repository lost history: {} is damaged", path.display())),
+/// What is remembered in this file; `None` where there is no such file.
+pub(crate) fn read_memory<T: DeserializeOwned>(path: &Path) -> std::io::Result<Option<T>> {
+    match std::fs::read(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        other => Ok(Some(serde_json::from_slice(&other?)?)),
     }
 }
 
-fn write_memory(path: &Path, heads: &[HeadId]) -> Result<(), String> {
-    let write = || -> std::io::Result<()> {
-        let dir = path.parent().unwrap_or(Path::new("."));
-        std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700).create(dir)?;
-        let temp = dir.join(format!(".{}.tmp", std::process::id()));
-        let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temp)?;
-        serde_json::to_writer(&mut file, &Memory { v: 1, heads: heads.to_vec() })?;
-        file.flush()?;
-        std::fs::rename(&temp, path)
+/// Remembers it, instead of what was remembered before.
+pub(crate) fn write_memory(path: &Path, what: &impl Serialize) -> std::io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700).create(dir)?;
+    let temp = dir.join(format!(".{}.tmp", std::process::id()));
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temp)?;
+    serde_json::to_writer(&mut file, what)?;
+    file.flush()?;
+    std::fs::rename(&temp, path)
+}
+
+fn recall(path: &Path) -> Result<Vec<HeadId>, String> {
+    let untold = |why: &dyn std::fmt::Display| {
+        format!("cannot tell whether the repository lost history: {}: {why}", path.display())
     };
-    write().map_err(|e| format!("cannot remember the repository's history in {}: {e}", path.display()))
+    match read_memory::<Memory>(path) {
+        Ok(None) => Ok(Vec::new()),
+        Ok(Some(memory)) if memory.v == 1 => Ok(memory.heads),
+        Ok(Some(_)) => Err(untold(&"it was written by a later version")),
+        Err(e) if e.kind() == std::io::ErrorKind::InvalidData => Err(untold(&"it is damaged")),
+        Err(e) => Err(untold(&e)),
+    }
+}
+
+fn remember_heads(path: &Path, heads: &[HeadId]) -> Result<(), String> {
+    let memory = Memory { v: 1, heads: heads.to_vec() };
+    write_memory(path, &memory)
+        .map_err(|e| format!("cannot remember the repository's history in {}: {e}", path.display()))
 }
 
 #[cfg(test)]
@@ -322,7 +468,12 @@ mod tests {
         assert_eq!(Locator::parse("/srv/repo"), Ok(local("/srv/repo")));
         assert_eq!(Locator::parse("file:///srv/repo"), Ok(local("/srv/repo")));
         assert_eq!(Locator::parse("a:b"), Ok(local("a:b")));
-        for text in ["s3://h/b", "sftp://u@h/p", "file://x", "nope://x", ""] {
+        for text in ["s3://minio:9000/bucket/a", "s3:http://127.0.0.1:9000/bucket"] {
+            let place = Locator::parse(text).expect("a place");
+            assert!(matches!(place, Locator::S3(_)), "{text}");
+            assert_eq!(place.to_string(), text);
+        }
+        for text in ["s3://h/b", "s3://user:secret@h/bucket", "sftp://u@h/p", "file://x", "nope://x", ""] {
             assert_eq!(Locator::parse(text).map_err(|f| f.exit), Err(Exit::Usage), "{text}");
         }
     }

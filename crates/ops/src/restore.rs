@@ -5,6 +5,7 @@
 
 use crate::ctx::Ctx;
 use crate::failure::{Exit, Failure};
+use crate::pace::{self, Estimate};
 use repo::{Repository, Snapshot, percent_path};
 use sources::files::apply::{Preview, preview, restore as apply};
 use sources::files::apply::{Progress, RestoreError, RestoreMode, RestorePlan, RestoreReport, TargetError};
@@ -38,6 +39,8 @@ pub struct Request<'s> {
 pub struct Report {
     /// What was to be done.
     pub preview: Preview,
+    /// How long it was thought to take.
+    pub estimate: Estimate,
     /// What was done; nothing for a preview.
     pub done: Option<RestoreReport>,
     /// What was damaged in the snapshot's own records: sentences.
@@ -54,7 +57,7 @@ pub fn restore(
     ctx: &Ctx,
     repository: &Repository,
     request: &Request<'_>,
-    planned: &dyn Fn(&Preview),
+    planned: &dyn Fn(&Preview, &Estimate),
     on: &(dyn Fn(Progress) + Sync),
 ) -> Result<Report, Failure> {
     let plan = &request.plan;
@@ -74,9 +77,10 @@ pub fn restore(
         }
         other => other?,
     };
-    planned(&found);
+    let estimate = pace::estimate(ctx, repository, found.files, found.bytes);
+    planned(&found, &estimate);
     if request.act == Act::Preview {
-        return Ok(Report { preview: found, done: None, warnings });
+        return Ok(Report { preview: found, estimate, done: None, warnings });
     }
     found.check_space(plan).map_err(RestoreError::from)?;
     if over && request.confirmed.as_deref() != Some(&*request.target) {
@@ -90,8 +94,13 @@ pub fn restore(
             overwriting(&found)
         )));
     }
+    let began = ctx.world.clock.monotonic();
     let done = apply(plan, &reader, on)?;
-    Ok(Report { preview: found, done: Some(done), warnings })
+    if plan.mode == RestoreMode::NewTarget && done.problem_count == 0 {
+        let seconds = (ctx.world.clock.monotonic() - began).as_secs_f64();
+        pace::learn(ctx, repository, done.files, done.bytes, seconds);
+    }
+    Ok(Report { preview: found, estimate, done: Some(done), warnings })
 }
 
 /// Whether the target is a directory with something in it.

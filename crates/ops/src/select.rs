@@ -4,12 +4,14 @@
 //! What it may not know: where the snapshots come from.
 //! Where data comes from and goes: a list of snapshots in the order of commits, and words of a person; a choice.
 
+use crate::ctx::Ctx;
 use crate::failure::{Exit, Failure};
-use repo::{Repository, Snapshot, percent_path};
+use crate::group::GroupBy;
+use repo::{Public, Repository, Snapshot, Status, percent_path};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use store::Timestamp;
+use store::{Timestamp, World};
 
 /// Which snapshots count. Empty lists let everything pass.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,13 +43,18 @@ impl Filter {
 
     /// Whether `snapshot` counts.
     pub fn lets(&self, snapshot: &Snapshot) -> bool {
-        let host = self.hosts.is_empty() || self.hosts.contains(&snapshot.public.host);
+        self.lets_of(&snapshot.public, &snapshot.tags)
+    }
+
+    /// Whether a snapshot of which this is known counts.
+    pub(crate) fn lets_of(&self, public: &Public, tags: &[String]) -> bool {
+        let host = self.hosts.is_empty() || self.hosts.contains(&public.host);
         let tagged = |wanted: &Vec<String>| match wanted.is_empty() {
-            true => snapshot.tags.is_empty(),
-            false => wanted.iter().all(|tag| snapshot.tags.contains(tag)),
+            true => tags.is_empty(),
+            false => wanted.iter().all(|tag| tags.contains(tag)),
         };
         let tag = self.tags.is_empty() || self.tags.iter().any(tagged);
-        host && tag && self.paths.iter().all(|path| snapshot.public.paths.contains(path))
+        host && tag && self.paths.iter().all(|path| public.paths.contains(path))
     }
 
     fn told(&self) -> String {
@@ -56,33 +63,43 @@ impl Filter {
     }
 }
 
-/// The one snapshot that `text` names: `latest`, `latest@TIME`, or the first digits of an id. Filters apply to `latest`
-/// only. `snapshots` must be in the order of commits; `now` is what relative times are relative to.
+/// The one snapshot that `text` names: `latest`, `latest-complete` (which passes over partial ones), `latest@TIME`, or the
+/// first digits of an id. Filters apply to the latest only. `snapshots` must be in the order of commits; relative times
+/// are relative to the clock of `world`.
 ///
 /// # Errors
 /// `no-snapshot`, `ambiguous-snapshot`, both exit 1; `usage` for a time that makes no sense.
-pub fn pick_at<'s>(
+pub fn pick<'s>(
+    world: &World,
     snapshots: &'s [Snapshot],
     text: &str,
     filter: &Filter,
-    now: Timestamp,
 ) -> Result<&'s Snapshot, Failure> {
     let (name, until) = match text.split_once('@') {
-        Some((name, time)) => (name, Some(parse_time(time, now)?)),
+        Some((name, time)) => (name, Some(parse_time(time, world.clock.now())?)),
         None => (text, None),
     };
-    if name == "latest" || (name.is_empty() && until.is_some()) {
+    if is_latest(name) || (name.is_empty() && until.is_some()) {
+        let enough = |s: &&Snapshot| name != LATEST_COMPLETE || s.public.status == Status::Complete;
         let in_time =
             |s: &&Snapshot| until.is_none_or(|until| repo::time::parse(&s.public.time).is_some_and(|t| t <= until));
-        let mut candidates = snapshots.iter().filter(|s| filter.lets(s)).filter(in_time);
+        let mut candidates = snapshots.iter().filter(|s| filter.lets(s)).filter(enough).filter(in_time);
         let newest = match until {
             None => candidates.next_back(),
             Some(_) => candidates.max_by_key(|s| (repo::time::parse(&s.public.time), s.order)),
         };
         return newest.ok_or_else(|| {
             let when = until.map(|until| format!(" at or before {}", repo::time::text(until))).unwrap_or_default();
-            Failure::new(Exit::Failed, "no-snapshot", format!("there is no snapshot{}{when}", filter.told()))
-                .help("list what there is: backstay snapshots")
+            Failure::new(
+                Exit::Failed,
+                "no-snapshot",
+                format!(
+                    "there is no {}snapshot{}{when}",
+                    if name == LATEST_COMPLETE { "complete " } else { "" },
+                    filter.told()
+                ),
+            )
+            .help("list what there is: backstay snapshots")
         });
     }
     if until.is_some() {
@@ -107,20 +124,20 @@ pub fn pick_at<'s>(
     }
 }
 
-/// As [`pick_at`], with times relative to the clock of this machine.
-///
-/// # Errors
-/// As [`pick_at`].
-pub fn pick<'s>(snapshots: &'s [Snapshot], text: &str, filter: &Filter) -> Result<&'s Snapshot, Failure> {
-    pick_at(snapshots, text, filter, Timestamp(jiff::Timestamp::now().as_nanosecond()))
+const LATEST_COMPLETE: &str = "latest-complete";
+
+fn is_latest(name: &str) -> bool {
+    name == "latest" || name == LATEST_COMPLETE
 }
 
 /// The one snapshot to bring back: as [`pick`], but while heads are damaged or lost nobody can know which one is the
-/// latest, and a restore must not quietly give an older one.
+/// latest, and a restore must not quietly give an older one. Where the latest one is partial, a remark says which one is
+/// not.
 ///
 /// # Errors
 /// As [`pick`]; `history-damaged` for `latest`.
 pub fn pick_to_restore<'s>(
+    ctx: &Ctx,
     repository: &Repository,
     snapshots: &'s [Snapshot],
     text: &str,
@@ -132,7 +149,20 @@ pub fn pick_to_restore<'s>(
         return Err(Failure::new(Exit::Failed, "history-damaged", what)
             .help("name one by its id (backstay snapshots), and mend: backstay verify --repair-from COPY"));
     }
-    pick(snapshots, text, filter)
+    let picked = pick(&ctx.world, snapshots, text, filter)?;
+    let named = text.split('@').next().unwrap_or_default();
+    if picked.public.status == Status::Partial && (named == "latest" || named.is_empty()) {
+        let source = GroupBy::default();
+        let of_source = |s: &&Snapshot| source.of(s) == source.of(picked) && s.order < picked.order;
+        let complete = snapshots.iter().filter(of_source).rfind(|s| s.public.status == Status::Complete);
+        let instead = match complete {
+            Some(s) => format!("the newest complete one of this source is {} of {}", s.id.short(), s.public.time),
+            None => "there is no complete one of this source".into(),
+        };
+        let errors = picked.public.stats.errors;
+        ctx.remark(format!("snapshot {} is partial: {errors} things were not read; {instead}", picked.id.short()));
+    }
+    Ok(picked)
 }
 
 /// The moment that a person means: RFC 3339, `2025-12-09`, `2025-12-09 14:30[:05]` in this machine's time zone, `-2h`,

@@ -36,6 +36,8 @@ pub struct SnapshotRow {
     pub paths: Vec<String>,
     /// Its tags now.
     pub tags: Vec<String>,
+    /// Why it was made, where somebody said so.
+    pub reason: Option<String>,
     /// `files` or `stream`.
     pub kind: String,
     /// `complete` or `partial`.
@@ -67,6 +69,7 @@ impl SnapshotRow {
             username: public.user.clone(),
             paths: public.paths.clone(),
             tags: snapshot.tags.clone(),
+            reason: public.reason.clone(),
             kind: public.kind.clone(),
             status: public.status,
             hold: snapshot.hold.clone(),
@@ -77,6 +80,61 @@ impl SnapshotRow {
             summary: public.stats.clone(),
         }
     }
+}
+
+/// A snapshot that was removed.
+#[derive(Clone, Debug, Serialize)]
+pub struct RemovedRow {
+    /// Its full id.
+    pub id: SnapshotId,
+    /// Enough of the id for people.
+    pub short_id: String,
+    /// When it was removed, RFC 3339.
+    pub removed_at: String,
+    /// Who removed it.
+    pub removed_by: String,
+    /// Why.
+    pub removed_because: String,
+    /// When its run began, RFC 3339.
+    pub time: String,
+    /// Which host.
+    pub hostname: String,
+    /// Who ran it.
+    pub username: String,
+    /// What was protected, as percent paths.
+    pub paths: Vec<String>,
+    /// Its tags when it was removed.
+    pub tags: Vec<String>,
+    /// Why it was made, where somebody said so.
+    pub reason: Option<String>,
+    /// `complete` or `partial`.
+    pub status: Status,
+    /// Counts of its run.
+    pub summary: Stats,
+}
+
+/// The snapshots that were removed and that the filter lets through, the last removed last.
+///
+/// # Errors
+/// When the records cannot be read.
+pub fn removed(repository: &Repository, filter: &Filter) -> Result<Vec<RemovedRow>, Failure> {
+    let removed = repository.removed()?.into_iter().filter(|removed| filter.lets_of(&removed.public, &removed.tags));
+    let row = |removed: repo::Removed| RemovedRow {
+        id: removed.id,
+        short_id: removed.id.short(),
+        removed_at: removed.at,
+        removed_by: removed.by,
+        removed_because: removed.why,
+        time: removed.public.time,
+        hostname: removed.public.host,
+        username: removed.public.user,
+        paths: removed.public.paths,
+        tags: removed.tags,
+        reason: removed.public.reason,
+        status: removed.public.status,
+        summary: removed.public.stats,
+    };
+    Ok(removed.map(row).collect())
 }
 
 /// Snapshots that are shown together.

@@ -67,7 +67,7 @@ pub struct SnapshotStats {
 /// For single snapshots `NotAuthorised` without a reader's key; damage.
 pub fn stats(ctx: &Ctx, repository: &Repository, request: &StatsRequest) -> Result<StatsReport, Failure> {
     let all = repository.snapshots()?;
-    let named = request.snapshots.iter().map(|name| select::pick(&all, name, &request.filter));
+    let named = request.snapshots.iter().map(|name| select::pick(repository.world(), &all, name, &request.filter));
     let named: Vec<&Snapshot> = named.collect::<Result<_, _>>()?;
     let totals = repository.stats()?;
     let restore_size = all.iter().map(|snapshot| snapshot.public.stats.bytes).sum();

@@ -63,7 +63,8 @@ pub fn tag(ctx: &Ctx, repository: &Repository, request: &TagRequest) -> Result<T
     let mut chosen: Vec<&Snapshot> = match request.snapshots.is_empty() {
         true => all.iter().filter(|snapshot| request.filter.lets(snapshot)).collect(),
         false => {
-            let named = request.snapshots.iter().map(|name| select::pick(&all, name, &request.filter));
+            let named =
+                request.snapshots.iter().map(|name| select::pick(repository.world(), &all, name, &request.filter));
             named.collect::<Result<_, _>>()?
         }
     };

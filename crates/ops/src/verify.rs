@@ -131,7 +131,10 @@ fn examine(
         true => None,
         false => {
             let all = repository.snapshots()?;
-            let found = request.snapshots.iter().map(|name| select::pick(&all, name, &request.filter).map(|s| s.id));
+            let found = request
+                .snapshots
+                .iter()
+                .map(|name| select::pick(repository.world(), &all, name, &request.filter).map(|s| s.id));
             Some(found.collect::<Result<Vec<SnapshotId>, Failure>>().map_err(Examined::Refused)?)
         }
     };
@@ -181,7 +184,9 @@ fn mark(ctx: &Ctx, repository: &Repository, request: &VerifyRequest<'_>) -> u64 
     let named = |snapshot: &&Snapshot| {
         let mut names = request.snapshots.iter();
         request.snapshots.is_empty()
-            || names.any(|name| select::pick(&all, name, &request.filter).is_ok_and(|s| s.id == snapshot.id))
+            || names.any(|name| {
+                select::pick(repository.world(), &all, name, &request.filter).is_ok_and(|s| s.id == snapshot.id)
+            })
     };
     // A shallower proof does not replace a deeper one.
     let weaker =

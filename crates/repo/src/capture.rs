@@ -13,7 +13,7 @@ use crate::index::{HeaderParts, Index, TABLE_ENTRIES_MAX, TableBuilder};
 use crate::intent::{self, Announcer, Intent, Process, Work};
 use crate::keys::DomainKeys;
 use crate::list::ListBuilder;
-use crate::pipeline::{Pipeline, Stages, StoredPack};
+use crate::pipeline::{Assurance, Pipeline, Stages, StoredPack};
 use crate::repository::Repository;
 use crate::runs;
 use crate::seal::{ChunkKind, Compression, Group, MEMBERS_MAX, Member, Origin, record_key};
@@ -41,6 +41,8 @@ pub struct CapturePlan {
     pub paths: Vec<String>,
     /// Its owner's words for it.
     pub tags: Vec<String>,
+    /// Why it is made.
+    pub reason: Option<String>,
     /// Name and version of the program.
     pub program: String,
     /// Which process this is.
@@ -49,6 +51,8 @@ pub struct CapturePlan {
     pub compression: Compression,
     /// When the source was looked at; the world's clock when `None`.
     pub time: Option<store::Timestamp>,
+    /// When what is stored counts as stored.
+    pub assurance: Assurance,
 }
 
 /// How a run went, as far as the source can tell.
@@ -122,6 +126,7 @@ struct Engine<'r> {
     origins: BTreeMap<ChunkKind, (Origin, Arc<Aead>, u32)>,
     pipeline: Option<Pipeline>,
     group_bytes: usize,
+    assurance: Assurance,
     new_bytes: u64,
     stored_bytes: u64,
 }
@@ -146,6 +151,7 @@ impl Repository {
         let own = domain.clone();
         let mut index =
             Index::open(&self.store, &self.trust, &move |d| (d == own.domain).then(|| own.keep_key.clone()))?;
+        index.leave_out_revoked(&self.trust);
         let gone = self.lost_packs(&index)?;
         let unsure = !condemned.is_empty() || !gone.is_empty();
         index.leave_out(condemned.into_iter().chain(gone));
@@ -159,6 +165,7 @@ impl Repository {
             signing: Arc::clone(&signing),
             compression: plan.compression,
             pack_bytes: self.config.pack_bytes as usize,
+            assurance: plan.assurance,
         };
         let engine = Engine {
             repository: self,
@@ -174,7 +181,9 @@ impl Repository {
             open: BTreeMap::new(),
             origins: BTreeMap::new(),
             pipeline: Some(Pipeline::start(stages)?),
-            group_bytes: self.config.chunker.group as usize,
+            // A group lies in one pack.
+            group_bytes: self.config.chunker.group.min(self.config.pack_bytes) as usize,
+            assurance: plan.assurance,
             new_bytes: 0,
             stored_bytes: 0,
         };
@@ -284,7 +293,7 @@ impl Engine<'_> {
         };
         let table = std::mem::take(&mut self.table);
         let Some((key, object)) = table.finish(header, &self.domain.keep_key, &self.signing) else { return Ok(()) };
-        repository.store.put_new(&key, &object)?;
+        self.assurance.put(&repository.store, &key, &object)?;
         let own = self.domain.clone();
         match self.index.add(&repository.trust, &move |_| Some(own.keep_key.clone()), &key) {
             // A store that keeps nothing (a dry run) has no table to look into: what is new stays in memory.
@@ -440,6 +449,7 @@ impl Capture<'_> {
             kind: self.plan.kind.clone(),
             paths: self.plan.paths.clone(),
             tags: self.plan.tags.clone(),
+            reason: self.plan.reason.clone(),
             status: if outcome.errors == 0 { Status::Complete } else { Status::Partial },
             program: self.plan.program.clone(),
             stats,
@@ -471,6 +481,10 @@ impl Capture<'_> {
     fn write_head(&mut self, record: &[u8]) -> Result<Snapshot> {
         let Repository { store, world, trust, .. } = self.repository;
         let mut next = State::load(store, trust)?.next(world);
+        if next.parents.is_empty() {
+            // Nobody but root begins a history: a head that follows nothing would not count.
+            return Err(RepoError::LostHistory("not one head can be seen".into()));
+        }
         next.adds = vec![crate::b64::encode(record)];
         next.intent = self.intent.as_ref().map(Intent::id);
         self.check_not_fenced()?;

@@ -167,6 +167,31 @@ pub(crate) fn age_open_passphrase(passphrase: &str, file: &[u8]) -> Option<Vec<u
     age::decrypt(&identity, file).ok()
 }
 
+/// How a file begins that `age -p -a` wrote.
+const ARMOR: &str = "-----BEGIN AGE ENCRYPTED FILE-----";
+
+/// Whether this text is an age file in letters.
+pub(crate) fn is_armored(text: &str) -> bool {
+    text.trim_start().starts_with(ARMOR)
+}
+
+/// An age file in letters.
+pub(crate) fn armored(file: &[u8]) -> Result<String> {
+    use std::io::Write;
+    let mut writer = age::armor::ArmoredWriter::wrap_output(Vec::new(), age::armor::Format::AsciiArmor)?;
+    writer.write_all(file)?;
+    let text = writer.finish()?;
+    String::from_utf8(text).map_err(|_| RepoError::BadKey("cannot be written in letters".into()))
+}
+
+/// The age file in these letters, or `None` when they are damaged.
+pub(crate) fn unarmored(text: &str) -> Option<Vec<u8>> {
+    use std::io::Read;
+    let mut file = Vec::new();
+    age::armor::ArmoredReader::new(text.trim().as_bytes()).read_to_end(&mut file).ok()?;
+    Some(file)
+}
+
 /// `plain` as an age file to all `recipients`.
 pub(crate) fn age_wrap(recipients: &[String], plain: &[u8]) -> Result<Vec<u8>> {
     use std::io::Write;

@@ -15,6 +15,7 @@ pub(crate) enum Seal {
     Intent,
     Condemned,
     Certificate,
+    Event,
 }
 
 impl Seal {
@@ -24,6 +25,7 @@ impl Seal {
             Seal::Intent => b"BSIN",
             Seal::Condemned => b"BSCO",
             Seal::Certificate => b"BSCE",
+            Seal::Event => b"BSEV",
         }
     }
 
@@ -33,6 +35,7 @@ impl Seal {
             Seal::Intent => "an intent",
             Seal::Condemned => "a condemned list",
             Seal::Certificate => "a certificate",
+            Seal::Event => "an event",
         }
     }
 }
@@ -100,13 +103,13 @@ pub struct Certificate {
     /// Whom it is about.
     pub signer: SignerId,
     pub(crate) public: String,
-    /// What they may do: `writer`, `keeper`, `reader`.
+    /// What they may do: `writer`, `keeper`, `reader`. Nothing at all revokes the key.
     pub roles: Vec<String>,
     /// The only domain they may write in, for writers.
     pub domain: Option<DomainId>,
     /// What their owner calls them.
     pub label: String,
-    /// When they were enrolled.
+    /// When they were enrolled; when they were revoked where there are no roles.
     pub created: String,
 }
 
@@ -136,15 +139,22 @@ pub(crate) struct Trust {
     pub(crate) repository: RepositoryId,
     root: (SignerId, [u8; 32]),
     enrolled: BTreeMap<SignerId, ([u8; 32], Certificate)>,
+    revoked: BTreeMap<SignerId, String>,
 }
 
 impl Trust {
     /// Trust in root alone.
     pub(crate) fn new(repository: RepositoryId, root_public: [u8; 32]) -> Self {
-        Trust { repository, root: (signer_id(&root_public), root_public), enrolled: BTreeMap::new() }
+        Trust {
+            repository,
+            root: (signer_id(&root_public), root_public),
+            enrolled: BTreeMap::new(),
+            revoked: BTreeMap::new(),
+        }
     }
 
-    /// Adds whom root enrolled by this certificate object.
+    /// Adds whom root enrolled, or revokes whom root revoked, by this certificate object. In whatever order they come,
+    /// a revocation counts.
     pub(crate) fn enrol(&mut self, object: &[u8]) -> Result<()> {
         let (certificate, by): (Certificate, _) = open(Seal::Certificate, self, object)?;
         let bad = |why: &str| RepoError::damaged("a certificate", why);
@@ -155,7 +165,10 @@ impl Trust {
         if signer_id(&public) != certificate.signer {
             return Err(bad("names another key than it holds"));
         }
-        self.enrolled.insert(certificate.signer, (public, certificate));
+        match certificate.roles.is_empty() {
+            true => drop(self.revoked.insert(certificate.signer, certificate.created)),
+            false => drop(self.enrolled.insert(certificate.signer, (public, certificate))),
+        }
         Ok(())
     }
 
@@ -174,13 +187,18 @@ impl Trust {
         signer == self.root.0 || self.enrolled.get(&signer).is_some_and(|(_, c)| c.roles.iter().any(|r| r == role))
     }
 
-    /// Whether this signer may prune, checkpoint and annotate.
-    pub(crate) fn is_keeper(&self, signer: SignerId) -> bool {
+    /// When this signer's key was revoked, if it was. What it said before still counts: see [`crate::head`].
+    pub(crate) fn revoked(&self, signer: SignerId) -> Option<&str> {
+        self.revoked.get(&signer).map(String::as_str)
+    }
+
+    /// Whether this signer may, or might before it was revoked, prune, checkpoint and annotate.
+    pub(crate) fn was_keeper(&self, signer: SignerId) -> bool {
         self.has_role(signer, "keeper")
     }
 
-    /// Whether this signer may commit.
-    pub(crate) fn is_writer(&self, signer: SignerId) -> bool {
+    /// Whether this signer may, or might before it was revoked, commit.
+    pub(crate) fn was_writer(&self, signer: SignerId) -> bool {
         self.has_role(signer, "writer")
     }
 
@@ -190,8 +208,8 @@ impl Trust {
         self.certificates().all(|c| !is(c, "writer") || is(c, "keeper"))
     }
 
-    /// Whether this signer's snapshots, packs and tables count in `domain`.
-    pub(crate) fn may_write(&self, signer: SignerId, domain: DomainId) -> bool {
+    /// Whether this signer's snapshots, packs and tables count in `domain`, as far as a head that counts names them.
+    pub(crate) fn might_write(&self, signer: SignerId, domain: DomainId) -> bool {
         let own = self.enrolled.get(&signer).is_some_and(|(_, c)| c.domain.is_none_or(|own| own == domain));
         signer == self.root.0 || (self.has_role(signer, "writer") && own)
     }

@@ -110,7 +110,7 @@ impl Snapshot {
 pub(crate) struct State {
     /// Heads that no other head follows.
     pub(crate) tips: BTreeSet<HeadId>,
-    /// All heads that are present.
+    /// All heads that are present, those of revoked keys too.
     pub(crate) heads: BTreeSet<HeadId>,
     /// Heads that a checkpoint stands for: where they are still there (on a copy, say) they say nothing any more.
     pub(crate) covered: BTreeSet<HeadId>,
@@ -135,25 +135,33 @@ impl State {
     /// # Errors
     /// Whatever the store returns.
     pub(crate) fn load(store: &Store, trust: &Trust) -> Result<State> {
+        State::load_knowing(store, trust, &[])
+    }
+
+    /// As [`State::load`], for who knows of heads that a listing may not show yet. Such that are not there are left out.
+    pub(crate) fn load_knowing(store: &Store, trust: &Trust, known: &[HeadId]) -> Result<State> {
         // A checkpoint may replace heads between our listing and our reading: then look again.
         for _ in 0..5 {
-            if let Some(state) = State::try_load(store, trust)? {
+            if let Some(state) = State::try_load(store, trust, known)? {
                 return Ok(state);
             }
         }
         Err(RepoError::LostHistory("heads vanish as fast as they are listed".into()))
     }
 
-    fn try_load(store: &Store, trust: &Trust) -> Result<Option<State>> {
+    fn try_load(store: &Store, trust: &Trust, known: &[HeadId]) -> Result<Option<State>> {
         let mut heads: Heads = BTreeMap::new();
-        let mut wanted: Vec<HeadId> = Vec::new();
-        for listed in store.list(Shelf::Heads)? {
-            wanted.extend(HeadId::parse(listed.key.name()));
-        }
+        let listed: Vec<HeadId> =
+            store.list(Shelf::Heads)?.iter().filter_map(|listed| HeadId::parse(listed.key.name())).collect();
+        let unlisted: BTreeSet<HeadId> = known.iter().filter(|id| !listed.contains(id)).copied().collect();
+        let mut wanted: Vec<HeadId> = listed.into_iter().chain(unlisted.iter().copied()).collect();
         let mut missing = BTreeSet::new();
+        // Heads that a revoked key signed. They count as far as checkpoints carry what they said.
+        let mut revoked = BTreeSet::new();
         let mut problems: BTreeMap<HeadId, RepoError> = BTreeMap::new();
         while let Some(id) = wanted.pop() {
-            if heads.contains_key(&id) || missing.contains(&id) || problems.contains_key(&id) {
+            let known = missing.contains(&id) || revoked.contains(&id);
+            if known || heads.contains_key(&id) || problems.contains_key(&id) {
                 continue;
             }
             let key = head_key(&id);
@@ -170,6 +178,11 @@ impl State {
                 Err(e) => return Err(e.into()),
             };
             let (head, by) = match decode(trust, &key, &object) {
+                // What it names is of no interest unless a checkpoint covers it, and then it is not needed.
+                Ok((_, by)) if by.revoked => {
+                    revoked.insert(id);
+                    continue;
+                }
                 Ok(head) => head,
                 Err(e) => {
                     problems.insert(id, e);
@@ -183,8 +196,10 @@ impl State {
         let covered: BTreeSet<HeadId> = heads.values().flat_map(|(head, _)| head.covers.iter().copied()).collect();
         let named: BTreeSet<HeadId> = heads.values().flat_map(|(head, _)| head.parents.iter().copied()).collect();
         for id in missing.into_iter().filter(|id| !covered.contains(id)) {
-            if !named.contains(&id) {
-                return Ok(None);
+            match named.contains(&id) {
+                true => {}
+                false if unlisted.contains(&id) => continue,
+                false => return Ok(None),
             }
             problems.insert(id, RepoError::LostHistory(format!("head {id} is named by a later head and is gone")));
         }
@@ -195,7 +210,7 @@ impl State {
         let mut state = State {
             problems: problems.into_iter().collect(),
             tips: heads.keys().filter(|id| !named.contains(id) && !covered.contains(id)).copied().collect(),
-            heads: heads.keys().copied().collect(),
+            heads: heads.keys().chain(&revoked).copied().collect(),
             covered,
             ..State::default()
         };
@@ -333,6 +348,7 @@ impl State {
 pub(crate) struct By {
     signer: SignerId,
     keeper: bool,
+    revoked: bool,
 }
 
 type Heads = BTreeMap<HeadId, (Head, By)>;
@@ -340,11 +356,14 @@ type Heads = BTreeMap<HeadId, (Head, By)>;
 /// A head object: what it says, and who says it.
 fn decode(trust: &Trust, key: &Key, object: &[u8]) -> Result<(Head, By)> {
     let (head, signer): (Head, _) = envelope::open(Seal::Head, trust, object).map_err(|e| name_damage(e, key))?;
+    if trust.revoked(signer).is_some() {
+        return Ok((head, By { signer, keeper: false, revoked: true }));
+    }
     if head.v != 1 || !head.features.is_empty() {
         return Err(RepoError::damaged(key.path(), "was made by a later version of the program"));
     }
-    let keeper = trust.is_keeper(signer);
-    if !keeper && !trust.is_writer(signer) {
+    let keeper = trust.was_keeper(signer);
+    if !keeper && !trust.was_writer(signer) {
         return Err(RepoError::damaged(key.path(), format!("is signed by {signer}, who may not commit")));
     }
     let only_adds = head.removes.is_empty()
@@ -355,7 +374,7 @@ fn decode(trust: &Trust, key: &Key, object: &[u8]) -> Result<(Head, By)> {
     if !keeper && !only_adds {
         return Err(RepoError::damaged(key.path(), format!("is signed by {signer}, who may only add")));
     }
-    Ok((head, By { signer, keeper }))
+    Ok((head, By { signer, keeper, revoked: false }))
 }
 
 /// Heads of runs that a keeper gave up and that it had not seen when it did: what they refer to may be swept.

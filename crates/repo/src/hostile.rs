@@ -1,6 +1,7 @@
 //! Hostile writers, rival prunes and lost objects: what reviews found, as tests.
 
 mod forgeries;
+mod keys;
 
 use crate::b64;
 use crate::capture::{Capture, CapturePlan, Committed, Outcome};
@@ -14,7 +15,7 @@ use crate::index::{HeaderParts, Index, PackRef, TableBuilder};
 use crate::intent::Process;
 use crate::keys::{Bundle, Credential, Role};
 use crate::pack::{PackBuilder, PackHeader, PackKind, Packed, pack_key};
-use crate::pipeline::store_pack;
+use crate::pipeline::{Assurance, store_pack};
 use crate::prune::{Act, Grace, Life, MaxUnused, PrunePlan, PruneReport};
 use crate::read::{SnapshotReader, Want};
 use crate::repository::{PackSize, Repository};
@@ -165,10 +166,12 @@ fn plan() -> CapturePlan {
         kind: "files".into(),
         paths: vec!["/d".into()],
         tags: Vec::new(),
+        reason: None,
         program: "t".into(),
         process: Process::default(),
         compression: Compression::Off,
         time: None,
+        assurance: Assurance::default(),
     }
 }
 
@@ -298,7 +301,7 @@ fn forge_pack(writer: &Repository, claims: &[Vec<Member>]) {
         };
         pack.add_raw(sealing, members, &[0; 500]);
     }
-    let stored = store_pack(&writer.store, pack.finish(&keep_key, &signing)).unwrap();
+    let stored = store_pack(&writer.store, pack.finish(&keep_key, &signing), Assurance::Acknowledged).unwrap();
     forge_table(writer, &[(stored.pack, stored.records)]);
 }
 

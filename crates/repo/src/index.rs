@@ -7,7 +7,7 @@ use crate::crypt::{Aead, Purpose, Secret, Signing, TAG_BYTES, derive, is_signed,
 use crate::envelope::Trust;
 use crate::error::{RepoError, Result};
 use crate::format::Cursor;
-use crate::id::{ChunkId, DomainId, PackId, RepositoryId, RunId};
+use crate::id::{ChunkId, DomainId, PackId, RepositoryId, RunId, SignerId};
 use crate::pack::{HEADER_BYTES, Header, PackKind, Packed};
 use crate::seal::{ChunkKind, Codec, Member, Origin, Sealing, are_sound};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -270,6 +270,7 @@ struct Layout {
 pub(crate) struct Table {
     key: Key,
     domain: DomainId,
+    signer: SignerId,
     clear: [u8; HEADER_BYTES],
     aead: Aead,
     blocks_at: u64,
@@ -327,6 +328,7 @@ impl Table {
         let mut table = Table {
             key: key.clone(),
             domain: header.domain,
+            signer: header.signer,
             clear,
             aead,
             blocks_at,
@@ -479,6 +481,12 @@ impl Index {
     /// From now on chunks in these packs count as absent.
     pub(crate) fn leave_out(&mut self, packs: impl IntoIterator<Item = PackId>) {
         self.without.extend(packs);
+    }
+
+    /// From now on tables of revoked keys do not count. For who stores: what such a table says is stored may not be, and a
+    /// new snapshot must not rest on it.
+    pub(crate) fn leave_out_revoked(&mut self, trust: &Trust) {
+        self.tables.retain(|table| trust.revoked(table.signer).is_none());
     }
 
     /// The names of the tables in use.

@@ -11,7 +11,7 @@ use crate::id::{DomainId, HeadId, IntentId, PackId, RunId, SignerId};
 use crate::repository::Repository;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use store::{Key, Shelf, Store, World};
 
@@ -48,8 +48,8 @@ struct Body {
 impl Body {
     fn may_be_signed_by(&self, trust: &Trust, signer: SignerId) -> bool {
         match self.kind {
-            Work::Write => trust.may_write(signer, self.domain),
-            Work::Keep => trust.is_keeper(signer),
+            Work::Write => trust.might_write(signer, self.domain),
+            Work::Keep => trust.was_keeper(signer),
             Work::Read => true,
         }
     }
@@ -198,8 +198,8 @@ impl Announcement {
 
 impl Drop for Announcement {
     fn drop(&mut self) {
-        // Best effort: an announcement without an end only delays the next prune.
-        let intent = self.intent.lock().expect("no holder panics");
+        // Best effort: an announcement without an end only delays the next prune. It may be dropped by what unwinds.
+        let intent = self.intent.lock().unwrap_or_else(PoisonError::into_inner);
         self.announcer().end(&intent, "nothing", None).ok();
     }
 }
@@ -281,13 +281,15 @@ pub(crate) fn announced(
             announced.kind = body.kind;
         }
         for (_, author) in &authors {
-            let mut ended = false;
+            // Whose key was revoked holds nobody up.
+            let revoked = trust.revoked(*author).is_some();
+            let mut ended = revoked;
             let mut seq = 0;
             for (is_end, (body, _)) in sound().filter(|(_, (_, signer))| signer == author) {
                 seq = seq.max(body.seq);
                 if is_end && body.ended.is_some() {
                     ended = true;
-                    announced.head = body.head.or(announced.head);
+                    announced.head = body.head.filter(|_| !revoked).or(announced.head);
                 }
             }
             announced.seq = announced.seq.saturating_add(seq);
@@ -335,16 +337,38 @@ pub(crate) fn condemn(store: &Store, trust: &Trust, signing: &Signing, list: &Co
 pub(crate) fn condemned(store: &Store, trust: &Trust) -> Result<Vec<(Key, Condemned)>> {
     let mut lists = Vec::new();
     for listed in store.list(Shelf::Condemned)? {
-        let object = match store.get_checked(&listed.key) {
-            Ok(object) => object,
-            Err(e) if e.is_absent() => continue,
-            Err(e) => return Err(e.into()),
-        };
-        let (list, signer): (Condemned, SignerId) = envelope::open(Seal::Condemned, trust, &object)?;
-        if !trust.is_keeper(signer) {
-            return Err(RepoError::damaged(listed.key.path(), format!("is signed by {signer}, who is no keeper")));
+        match condemned_list(store, trust, &listed.key) {
+            Ok(list) => lists.push((listed.key, list)),
+            Err(RepoError::Store(e)) if e.is_absent() => {}
+            Err(e) => return Err(e),
         }
-        lists.push((listed.key, list));
     }
     Ok(lists)
+}
+
+/// What stands among the condemned lists and is damaged or no keeper's.
+pub(crate) fn not_keepers(store: &Store, trust: &Trust) -> Result<Vec<(Key, RepoError)>> {
+    let mut found = Vec::new();
+    for listed in store.list(Shelf::Condemned)? {
+        match condemned_list(store, trust, &listed.key) {
+            Ok(_) => {}
+            Err(RepoError::Store(e)) if e.is_absent() => {}
+            Err(e) if e.is_damage() => found.push((listed.key, e)),
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(found)
+}
+
+fn condemned_list(store: &Store, trust: &Trust, key: &Key) -> Result<Condemned> {
+    let object = store.get_checked(key)?;
+    let named = |e| match e {
+        RepoError::Damaged { object, why } => RepoError::damaged(key.path(), format!("({object}) {why}")),
+        other => other,
+    };
+    let (list, signer): (Condemned, SignerId) = envelope::open(Seal::Condemned, trust, &object).map_err(named)?;
+    match trust.was_keeper(signer) {
+        true => Ok(list),
+        false => Err(RepoError::damaged(key.path(), format!("is signed by {signer}, who is no keeper"))),
+    }
 }

@@ -71,6 +71,9 @@ impl Credential {
             let bundle = Bundle::from_json(trimmed)?;
             return Ok(Credential::Bundle(Box::new(bundle)));
         }
+        if is_protected_key(trimmed) {
+            return Err(RepoError::BadKey("the key file has a passphrase of its own, which is not known".into()));
+        }
         let identity = trimmed.lines().map(str::trim).find(|line| line.starts_with("AGE-SECRET-KEY-1"));
         match identity {
             Some(line) => {
@@ -83,6 +86,32 @@ impl Credential {
             None => Ok(Credential::Passphrase(Zeroizing::new(text.to_owned()))),
         }
     }
+}
+
+/// Whether a key file has a passphrase of its own: see [`protect_key`].
+pub fn is_protected_key(text: &str) -> bool {
+    crypt::is_armored(text)
+}
+
+/// A key file under a passphrase of its own: an age file in letters, which `age -d` opens too.
+///
+/// # Errors
+/// `BadKey` when it cannot be made.
+pub fn protect_key(key: &str, passphrase: &str) -> Result<String> {
+    crypt::armored(&age_passphrase(passphrase, key.as_bytes())?)
+}
+
+/// The key in a file that has a passphrase of its own.
+///
+/// # Errors
+/// `BadKey` when the file is damaged or the passphrase is another one.
+pub fn unprotect_key(text: &str, passphrase: &str) -> Result<Zeroizing<String>> {
+    let bad = |why: &str| RepoError::BadKey(format!("key file with a passphrase: {why}"));
+    let file = crypt::unarmored(text).ok_or_else(|| bad("it is damaged"))?;
+    let plain = age_open_passphrase(passphrase, &file).map(Zeroizing::new);
+    let plain = plain.ok_or_else(|| bad("the passphrase is another one, or the file is damaged"))?;
+    let text = std::str::from_utf8(&plain).map_err(|_| bad("it holds no text"))?;
+    Ok(Zeroizing::new(text.to_owned()))
 }
 
 /// The keys of one role, as `docs/format.md` §4 writes them.
@@ -136,10 +165,10 @@ struct BundleJson {
 
 impl Bundle {
     /// New keys for a new repository: an owner's bundle.
-    pub(crate) fn owner(world: &World, repository: RepositoryId, label: &str) -> Bundle {
+    pub fn owner(world: &World, label: &str) -> Bundle {
         let root_seed = Secret(world.random());
         Bundle {
-            repository,
+            repository: RepositoryId(world.random()),
             role: Role::Owner,
             label: label.to_owned(),
             root_public: Signing::from_seed(&root_seed).public(),
@@ -186,7 +215,9 @@ impl Bundle {
             }
             Role::Keeper => bundle.keep_master = Some(keep_master),
             Role::Reader => {
-                bundle.identity = Some(self.identity.clone().ok_or_else(lacks)?);
+                // Root cannot read, so it cannot make a reader either.
+                let not_root = || RepoError::NotAuthorised { needed: "owner", held: self.role.name().into() };
+                bundle.identity = Some(self.identity.clone().ok_or_else(not_root)?);
                 bundle.id_master = Some(id_master);
                 bundle.keep_master = Some(keep_master);
             }
@@ -395,7 +426,9 @@ impl Keyring {
     }
 }
 
-/// The two master secrets, as wrapped to the recipients in `keys/masters…`.
+const MASTERS_CONTEXT: &[u8] = b"backstay v1 masters\0";
+
+/// The two master secrets, as wrapped to the recipients in `keys/masters…`. Signed, since anybody can wrap others to them.
 #[derive(Serialize, Deserialize, Zeroize)]
 pub(crate) struct Masters {
     pub(crate) v: u32,
@@ -404,17 +437,32 @@ pub(crate) struct Masters {
     pub(crate) root_public: String,
     pub(crate) id_master: String,
     pub(crate) keep_master: String,
+    pub(crate) signature: String,
 }
 
 impl Masters {
-    pub(crate) fn of(bundle: &Bundle) -> Option<Masters> {
+    /// The masters that a bundle with root's key holds.
+    pub(crate) fn sign(bundle: &Bundle) -> Option<Masters> {
+        let (id_master, keep_master) = (&bundle.id_master.as_ref()?.0, &bundle.keep_master.as_ref()?.0);
+        let root = Signing::from_seed(bundle.root_seed.as_ref()?);
         Some(Masters {
             v: 1,
             repository: bundle.repository,
             root_public: hex(&bundle.root_public),
-            id_master: hex(&bundle.id_master.as_ref()?.0),
-            keep_master: hex(&bundle.keep_master.as_ref()?.0),
+            id_master: hex(id_master),
+            keep_master: hex(keep_master),
+            signature: hex(&root.sign(&[MASTERS_CONTEXT, &bundle.repository.0, id_master, keep_master])),
         })
+    }
+
+    /// Whether the holder of the root key whose public half is `root` (hex) signed them.
+    pub(crate) fn are_roots(&self, root: &str) -> bool {
+        let signed = || {
+            let (id_master, keep_master) = (unhex::<32>(&self.id_master)?, unhex::<32>(&self.keep_master)?);
+            let parts: [&[u8]; 4] = [MASTERS_CONTEXT, &self.repository.0, &id_master, &keep_master];
+            Some(crypt::is_signed(&unhex(root)?, &parts, &unhex::<64>(&self.signature)?))
+        };
+        self.root_public == root && signed() == Some(true)
     }
 
     /// A reader's bundle from these and the identity that opened them.

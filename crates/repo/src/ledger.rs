@@ -242,7 +242,7 @@ impl Ledger<'_> {
         let mut cipher = cursor.take(len)?.to_vec();
         let signature: [u8; 64] = cursor.array()?;
         let trust = &self.repository.trust;
-        let public = trust.public(signer).filter(|_| trust.may_write(signer, domain));
+        let public = trust.public(signer).filter(|_| trust.might_write(signer, domain));
         let public = public.ok_or_else(|| cursor.bad("is signed by somebody who may not write there"))?;
         let signed = &object[..object.len() - 64];
         if !cursor.is_empty() || !is_signed(public, &[CONTEXT, signed], &signature) {

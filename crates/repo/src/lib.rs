@@ -15,6 +15,7 @@ mod crypt;
 mod entry;
 mod envelope;
 mod error;
+mod events;
 mod forget;
 mod format;
 mod head;
@@ -47,6 +48,7 @@ pub use chunk::{Cut, Cutter, Measured, Shape, WHOLE_BYTES_MAX};
 pub use entry::{Entry, Extent, FileNode, Node, is_within, key_of_path, path_of_key, percent_path, unpercent_path};
 pub use envelope::Certificate;
 pub use error::{RepoError, Result};
+pub use events::{Removal, Removed};
 pub use forget::Annotation;
 pub use head::{Snapshot, Verified};
 pub use id::{
@@ -54,8 +56,9 @@ pub use id::{
 };
 pub use index::Place;
 pub use intent::{Process, Work};
-pub use keys::{Bundle, Credential, Keyring, Role};
+pub use keys::{Bundle, Credential, Keyring, Role, is_protected_key, protect_key, unprotect_key};
 pub use list::List;
+pub use pipeline::Assurance;
 pub use prune::{Act, Grace, Life, MaxUnused, PrunePlan, PruneReport, PruneStep};
 pub use read::{Reading, Sink, SnapshotReader, Want};
 pub use repair::MendReport;

@@ -81,7 +81,7 @@ impl Header {
             return Err(cursor.bad("has something where nothing may be"));
         }
         // A keeper moves records between packs and merges tables; a writer speaks for its own domain only.
-        if !trust.may_write(header.signer, header.domain) && !trust.is_keeper(header.signer) {
+        if !trust.might_write(header.signer, header.domain) && !trust.was_keeper(header.signer) {
             return Err(cursor.bad(format!("is signed by {}, who may not write there", header.signer)));
         }
         Ok(header)

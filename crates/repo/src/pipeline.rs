@@ -13,7 +13,40 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use store::{Lanes, Store, World};
+use store::{Key, Lanes, Store, World};
+
+/// When an object that was handed to the store counts as stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Assurance {
+    /// When the store says that it is durable.
+    #[default]
+    Acknowledged,
+    /// When it was read back as well and is what was handed over, or the place compared it by itself. Until then no index names it and no snapshot needs it.
+    ReadBack,
+}
+
+impl Assurance {
+    /// Stores an object; what this promises holds when it returns `Ok`.
+    ///
+    /// # Errors
+    /// Whatever the store returns; `Corrupt` when it gives back something else.
+    pub(crate) fn put(self, store: &Store, key: &Key, object: &[u8]) -> Result<()> {
+        store.put_new(key, object)?;
+        self.look(store, key)
+    }
+
+    /// Looks at an object that was stored, where this promises to.
+    ///
+    /// # Errors
+    /// As [`Assurance::put`].
+    fn look(self, store: &Store, key: &Key) -> Result<()> {
+        match self {
+            Assurance::Acknowledged => Ok(()),
+            Assurance::ReadBack if store.checks_writes() => Ok(()),
+            Assurance::ReadBack => Ok(store.get_checked(key).map(drop)?),
+        }
+    }
+}
 
 /// A pack that is durable.
 pub(crate) struct StoredPack {
@@ -32,6 +65,7 @@ pub(crate) struct Stages {
     pub(crate) signing: Arc<Signing>,
     pub(crate) compression: Compression,
     pub(crate) pack_bytes: usize,
+    pub(crate) assurance: Assurance,
 }
 
 /// Fills packs, one of each kind at a time.
@@ -78,10 +112,17 @@ impl Packer {
     }
 }
 
+/// How many bytes of packs may be on the way: in the one that grows, and in those that are full.
+const PACKS_BYTES_MAX: usize = 128 << 20;
+/// How many packs are stored at once, at most.
+const STORING_MAX: usize = 2;
+
 /// Stores a pack; durable when it returns.
-pub(crate) fn store_pack(store: &Store, pack: Pack) -> Result<StoredPack> {
-    store.put_new(&pack_key(&pack.id), &pack.bytes)?;
+pub(crate) fn store_pack(store: &Store, pack: Pack, assurance: Assurance) -> Result<StoredPack> {
     let bytes = u32::try_from(pack.bytes.len()).expect("a pack is within its limit");
+    let key = pack_key(&pack.id);
+    store.put_owned(&key, pack.bytes)?;
+    assurance.look(store, &key)?;
     Ok(StoredPack { pack: PackRef { id: pack.id, bytes, kind: pack.kind }, records: pack.records })
 }
 
@@ -106,6 +147,7 @@ struct Inline {
     sealer: Sealer,
     packer: Packer,
     store: Store,
+    assurance: Assurance,
     done: Vec<StoredPack>,
 }
 
@@ -120,14 +162,17 @@ impl Pipeline {
         let lanes = stages.world.lanes;
         let Lanes::Threads(n) = lanes else {
             let sealer = Sealer::new(stages.repository, stages.compression)?;
-            let store = stages.store.clone();
-            let inline = Inline { sealer, packer: Packer::new(stages), store, done: Vec::new() };
+            let (store, assurance) = (stages.store.clone(), stages.assurance);
+            let inline = Inline { sealer, packer: Packer::new(stages), store, assurance, done: Vec::new() };
             return Ok(Pipeline { how: How::Inline(Box::new(inline)) });
         };
         let failed: Failed = Arc::default();
         let (groups, groups_in) = bounded::<(u64, Group)>(n + 1);
         let (sealed, sealed_in) = bounded::<(u64, Sealed)>(n + 1);
-        let (packs, packs_in) = bounded::<Pack>(1);
+        let storing = (PACKS_BYTES_MAX / stages.pack_bytes).saturating_sub(1).clamp(1, STORING_MAX);
+        // Large packs are handed over, small ones may wait.
+        let waiting = usize::from(stages.pack_bytes * 4 <= PACKS_BYTES_MAX);
+        let (packs, packs_in) = bounded::<Pack>(waiting);
         let (stored, done) = unbounded::<StoredPack>();
         let mut threads = Vec::new();
         for _ in 0..n {
@@ -173,12 +218,13 @@ impl Pipeline {
                 }
             }));
         }
-        for _ in 0..2 {
+        let assurance = stages.assurance;
+        for _ in 0..storing {
             let (store, packs_in, stored, failed) =
                 (stages.store.clone(), packs_in.clone(), stored.clone(), Arc::clone(&failed));
             threads.push(lanes.start("store", move || {
                 for pack in packs_in {
-                    match store_pack(&store, pack) {
+                    match store_pack(&store, pack, assurance) {
                         Ok(pack) => {
                             if stored.send(pack).is_err() {
                                 return;
@@ -198,7 +244,7 @@ impl Pipeline {
             How::Inline(inline) => {
                 let sealed = inline.sealer.seal(group)?;
                 if let Some(pack) = inline.packer.add(&sealed) {
-                    inline.done.push(store_pack(&inline.store, pack)?);
+                    inline.done.push(store_pack(&inline.store, pack, inline.assurance)?);
                 }
                 Ok(())
             }
@@ -225,9 +271,9 @@ impl Pipeline {
     pub(crate) fn finish(self) -> Result<Vec<StoredPack>> {
         match self.how {
             How::Inline(inline) => {
-                let Inline { packer, store, mut done, .. } = *inline;
+                let Inline { packer, store, assurance, mut done, .. } = *inline;
                 for pack in packer.finish() {
-                    done.push(store_pack(&store, pack)?);
+                    done.push(store_pack(&store, pack, assurance)?);
                 }
                 Ok(done)
             }

@@ -10,7 +10,7 @@ use crate::id::{DomainId, IntentId, PackId, RunId, SnapshotId};
 use crate::index::{HeaderParts, Hit, Index, PackRef, TABLE_ENTRIES_MAX, TableBuilder};
 use crate::intent::{self, Announced, Announcement, Condemned, Process, Work};
 use crate::pack::{PackBuilder, PackHeader, pack_key, read_whole};
-use crate::pipeline::{StoredPack, store_pack};
+use crate::pipeline::{Assurance, StoredPack, store_pack};
 use crate::read::Chunks;
 use crate::repository::Repository;
 use crate::runs::run_of;
@@ -25,6 +25,8 @@ const SILENCE: Duration = Duration::from_secs(3600);
 const SILENCE_OF_KEEPERS: Duration = Duration::from_secs(24 * 3600);
 /// Heads are folded into a checkpoint when there are more than this.
 const HEADS_MAX: usize = 64;
+/// Between so many deletions it is looked whether to go on.
+const DELETE_BATCH: usize = 100;
 /// Packs much smaller than they could be are put together when a domain has this many of a kind.
 const SMALL_PACKS_MAX: usize = 32;
 /// Tables much smaller than they could be are put together when a domain has this many.
@@ -384,7 +386,7 @@ impl Keeper<'_, '_> {
                 at_work.ended.extend(intent.keys);
             } else if (dead || silent) && self.plan.act == Act::Do {
                 // Giving somebody up is deleting what they announced: they look for it before and after they commit.
-                intent.keys.iter().try_for_each(|key| self.reaper.delete(key).map(drop))?;
+                self.reaper.delete_all(&intent.keys)?;
                 if intent.kind == Work::Write {
                     fenced.push(id);
                 }
@@ -660,7 +662,7 @@ impl Keeper<'_, '_> {
 
     fn close_pack(&self, domain: DomainId, builder: PackBuilder) -> Result<StoredPack> {
         let keep_key = self.repository.keep_key(domain).ok_or(RepoError::Fenced)?;
-        store_pack(&self.repository.store, builder.finish(&keep_key, &self.signing))
+        store_pack(&self.repository.store, builder.finish(&keep_key, &self.signing), Assurance::Acknowledged)
     }
 
     fn write_table(&self, domain: DomainId, table: TableBuilder) -> Result<()> {
@@ -694,7 +696,7 @@ impl Keeper<'_, '_> {
         }
         let runs: Vec<RunId> = ripe.iter().flat_map(|(_, list)| list.runs.iter().copied()).collect();
         self.sweep(index, &doomed, &runs, listed)?;
-        ripe.iter().try_for_each(|(key, _)| self.reaper.delete(key).map(drop))?;
+        self.reaper.delete_all(&ripe.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>())?;
         // A waiting list goes with the last list that it is about.
         let now = intent::condemned(&self.repository.store, &self.repository.trust)?;
         let still_there: HashSet<String> = now.iter().map(|(key, _)| key.name().to_owned()).collect();
@@ -727,12 +729,12 @@ impl Keeper<'_, '_> {
         for (domain, table) in tables {
             self.write_table(domain, table)?;
         }
-        old.iter().try_for_each(|key| self.reaper.delete(key).map(drop))?;
-        for (n, id) in doomed.iter().enumerate() {
-            self.step("deleting", n as u64, doomed.len() as u64)?;
-            self.reaper.delete(&pack_key(id))?;
-            self.report.packs_swept += 1;
-            self.report.bytes_freed += listed.get(id).copied().unwrap_or_default();
+        self.reaper.delete_all(&old)?;
+        for (n, batch) in doomed.chunks(DELETE_BATCH).enumerate() {
+            self.step("deleting", (n * DELETE_BATCH) as u64, doomed.len() as u64)?;
+            self.reaper.delete_all(&batch.iter().map(pack_key).collect::<Vec<_>>())?;
+            self.report.packs_swept += batch.len() as u64;
+            self.report.bytes_freed += batch.iter().filter_map(|id| listed.get(id)).sum::<u64>();
         }
         self.erase_runs(runs)
     }
@@ -815,8 +817,8 @@ impl Keeper<'_, '_> {
             self.report.waiting_for.push("a snapshot was committed meanwhile: the next prune goes on".to_owned());
             return Ok(());
         }
-        let chunks = Chunks::new(self.repository)?;
-        self.sweep(&chunks.index(), &packs, &runs, listed)?;
+        // With a table that cannot be read, what names these packs could stay behind.
+        self.sweep(&self.sound_index()?, &packs, &runs, listed)?;
         self.reaper.delete(&key)?;
         Ok(())
     }
@@ -843,7 +845,8 @@ impl Keeper<'_, '_> {
                 }
             }
             self.write_table(domain, builder)?;
-            tables.iter().try_for_each(|table| self.reaper.delete(index.table_key(*table)).map(drop))?;
+            let old: Vec<Key> = tables.iter().map(|table| index.table_key(*table).clone()).collect();
+            self.reaper.delete_all(&old)?;
             self.report.tables_merged += tables.len() as u64;
         }
         Ok(())
@@ -855,9 +858,9 @@ impl Keeper<'_, '_> {
         let state = State::load(store, trust)?.whole()?;
         if state.heads.len() > HEADS_MAX {
             head::commit(store, trust, &self.signing, &state.checkpoint(world))?;
-            state.heads.iter().try_for_each(|id| self.reaper.delete(&head::head_key(id)).map(drop))?;
+            self.reaper.delete_all(&state.heads.iter().map(head::head_key).collect::<Vec<_>>())?;
         }
-        at_work.ended.iter().try_for_each(|key| self.reaper.delete(key).map(drop))?;
+        self.reaper.delete_all(&at_work.ended)?;
         self.report.tidied_bytes = self.reaper.tidy()?;
         Ok(())
     }

@@ -20,7 +20,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
-use store::{Shelf, Span, Store, World};
+use store::{Kind, Shelf, Span, Store, World};
 
 /// Decoded records kept in memory: metadata is read again and again.
 const CACHE_BYTES: usize = 16 << 20;
@@ -30,6 +30,8 @@ const READ_BYTES: u64 = 4 << 20;
 const GAP_BYTES: u64 = 64 << 10;
 
 type RecordAt = (PackId, u32);
+/// What may open the records of one origin.
+type Keys = Arc<Vec<Aead>>;
 
 /// Chunks of one repository, as far as the key at hand opens them.
 pub(crate) struct Chunks {
@@ -42,7 +44,7 @@ pub(crate) struct Chunks {
     keep: Box<dyn Fn(DomainId) -> Option<Secret> + Send + Sync>,
     ids: Box<dyn Fn(DomainId) -> Option<IdKeys> + Send + Sync>,
     runs: Option<Runs>,
-    keys: Mutex<HashMap<(Origin, ChunkKind), Arc<Aead>>>,
+    keys: Mutex<HashMap<(Origin, ChunkKind), Keys>>,
     unsealers: Mutex<Vec<Unsealer>>,
     cache: Mutex<Records>,
 }
@@ -111,9 +113,11 @@ impl Chunks {
             places.filter(|place| !place.as_ref().is_err_and(RepoError::is_damage)).collect()
         };
         let index = self.index();
-        let found = in_tables(&index);
-        if found.as_ref().is_ok_and(|places| !places.is_empty()) {
-            return found;
+        match in_tables(&index) {
+            Ok(places) if places.is_empty() => {}
+            Err(e) if e.is_damage() => {}
+            // What could not be asked is not missing.
+            found => return found,
         }
         if index.has_vanished() {
             let again = Arc::new(Index::open(&self.store, &self.trust, &*self.keep)?);
@@ -142,8 +146,12 @@ impl Chunks {
         let mut places = HashMap::new();
         for listed in self.store.list(Shelf::Packs)? {
             let Some(id) = PackId::parse(listed.key.name()).filter(|id| !indexed.contains(id)) else { continue };
-            // An unreadable pack holds nothing that can be rescued.
-            let Ok(contents) = pack::read_trailer(&self.store, &self.trust, &*self.keep, &id) else { continue };
+            let contents = match pack::read_trailer(&self.store, &self.trust, &*self.keep, &id) {
+                Ok(contents) => contents,
+                Err(RepoError::Store(e)) if !matches!(e.kind, Kind::Absent | Kind::Corrupt) => return Err(e.into()),
+                // A damaged pack holds nothing that can be rescued.
+                Err(_) => continue,
+            };
             for record in contents.records {
                 let mut offset = 0;
                 for member in &record.members {
@@ -166,35 +174,39 @@ impl Chunks {
         Ok(places)
     }
 
-    fn key(&self, place: &Place) -> Result<Arc<Aead>> {
+    /// The keys that may open what is at `place`: one, unless somebody forged another for its run.
+    fn keys(&self, place: &Place) -> Result<Keys> {
         let (origin, kind) = (place.sealing.origin, place.sealing.kind);
-        if let Some(key) = self.keys.lock().expect("no holder panics").get(&(origin, kind)) {
-            return Ok(Arc::clone(key));
+        if let Some(keys) = self.keys.lock().expect("no holder panics").get(&(origin, kind)) {
+            return Ok(Arc::clone(keys));
         }
         let material = match kind {
-            ChunkKind::List => (self.keep)(place.domain),
+            ChunkKind::List => (self.keep)(place.domain).map(|key| vec![key]),
             ChunkKind::Content | ChunkKind::Entries => match &self.runs {
-                Some(runs) => Some(runs.key(origin.run)?),
+                Some(runs) => Some(runs.keys(origin.run)?),
                 None => None,
             },
         };
         let held = RepoError::NotAuthorised { needed: "reader", held: "key without the recovery identity".into() };
-        let key = Arc::new(record_key(kind, &material.ok_or(held)?, &origin));
-        let mut keys = self.keys.lock().expect("no holder panics");
-        if keys.len() > 4096 {
-            keys.clear();
+        let material = material.ok_or(held)?;
+        let keys = Arc::new(material.iter().map(|key| record_key(kind, key, &origin)).collect());
+        let mut known = self.keys.lock().expect("no holder panics");
+        if known.len() > 4096 {
+            known.clear();
         }
-        keys.insert((origin, kind), Arc::clone(&key));
-        Ok(key)
+        known.insert((origin, kind), Arc::clone(&keys));
+        Ok(keys)
     }
 
     pub(crate) fn open(&self, place: &Place, sealed: Vec<u8>) -> Result<Vec<u8>> {
-        let key = self.key(place)?;
+        let keys = self.keys(place)?;
+        let (last, others) = keys.split_last().expect("a run without a key is an error");
         let mut unsealer = match self.unsealers.lock().expect("no holder panics").pop() {
             Some(unsealer) => unsealer,
             None => Unsealer::new(self.repository)?,
         };
-        let plain = unsealer.open(&key, &place.sealing, sealed);
+        let opened = others.iter().find_map(|key| unsealer.open(key, &place.sealing, sealed.clone()).ok());
+        let plain = opened.map_or_else(|| unsealer.open(last, &place.sealing, sealed), Ok);
         self.unsealers.lock().expect("no holder panics").push(unsealer);
         plain.map_err(|e| match e {
             RepoError::Damaged { why, .. } => {
@@ -436,8 +448,9 @@ impl Reading<'_> {
     pub fn open(&self, snapshot: &Snapshot) -> Result<SnapshotReader> {
         let runs = self.chunks.runs.as_ref();
         let held = || RepoError::NotAuthorised { needed: "reader", held: self.repository.keyring.role().name().into() };
-        let data_key = runs.ok_or_else(held)?.key(snapshot.record.run)?;
-        let sealed = snapshot.record.open_sealed(&data_key)?;
+        let data_keys = runs.ok_or_else(held)?.keys(snapshot.record.run)?;
+        let opened = data_keys.iter().map(|key| snapshot.record.open_sealed(key)).reduce(Result::or);
+        let sealed = opened.expect("a run without a key is an error")?;
         // What keepers keep alive must be what readers need.
         if sealed.content != snapshot.public.content {
             let why = "has two halves that disagree about its content";

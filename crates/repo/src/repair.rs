@@ -69,6 +69,10 @@ impl Repository {
                 }
             }
         }
+        // Who was enrolled by a certificate that came back just now counts only when the repository is opened again.
+        if !report.mended.iter().any(|object| object.starts_with("keys/cert-")) {
+            self.discard_forged(&reaper, &mut report)?;
+        }
         self.index_loose_packs(&signing, &reaper, &mut report)?;
         for shelf in [Shelf::Packs, Shelf::Heads, Shelf::Runs, Shelf::Ledger, Shelf::Keys] {
             for listed in self.store.list(shelf)? {
@@ -78,6 +82,18 @@ impl Repository {
             }
         }
         Ok(report)
+    }
+
+    /// Takes away tables and condemned lists that nobody made who may: they stop prunes, and the lists backups too. Tables can
+    /// be made again from packs, and without a list nothing is swept.
+    fn discard_forged(&self, reaper: &Reaper, report: &mut MendReport) -> Result<()> {
+        let tables = Index::open(&self.store, &self.trust, &|d| self.keep_key(d))?.damaged;
+        let lists = intent::not_keepers(&self.store, &self.trust)?;
+        for (key, _) in tables.into_iter().chain(lists) {
+            reaper.delete(&key)?;
+            report.discarded.push(key.path());
+        }
+        Ok(())
     }
 
     fn mend_from(&self, copy: &Store, reaper: &Reaper, report: &mut MendReport) -> Result<()> {

@@ -5,12 +5,12 @@ use crate::crypt::{Secret, Signing, is_signed};
 use crate::envelope::{self, Certificate, Seal, Trust};
 use crate::error::{RepoError, Result};
 use crate::head::{self, Head, Snapshot, State};
-use crate::id::{DomainId, HeadId, RepositoryId, hex, unhex};
+use crate::id::{DomainId, HeadId, RepositoryId, SignerId, hex, unhex};
 use crate::keys::{
     Bundle, Credential, Keyring, Masters, Role, age_open_passphrase, age_passphrase, age_unwrap, age_wrap,
 };
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use store::{Key, Kind, Put, Reaper, Shelf, Span, Store, StoreError, World};
 use zeroize::Zeroizing;
 
@@ -18,6 +18,8 @@ const CONFIG_NAME: &str = "backstay.json";
 const CONFIG_BYTES_MAX: u64 = 64 << 10;
 const CONFIG_CONTEXT: &[u8] = b"backstay v1 config\0";
 const KEY_BYTES_MAX: u64 = 64 << 10;
+/// Secrets are stored twice, so that one bad sector does not lose them.
+const COPIES: [&str; 2] = ["a", "b"];
 /// The format this program writes and the latest it reads.
 pub const FORMAT: u32 = 1;
 
@@ -65,8 +67,8 @@ pub struct History {
 pub enum PackSize {
     /// 16 MiB: disks and SFTP.
     Disk,
-    /// 64 MiB: object stores, one request each.
-    Object,
+    /// What the place prefers: as on disks, or nearly 64 MiB where each object costs a request.
+    Fitting,
     /// This many bytes, 1 KiB to 64 MiB.
     Bytes(u32),
 }
@@ -103,6 +105,21 @@ impl Repository {
         label: &str,
         packs: PackSize,
     ) -> Result<(Repository, Bundle)> {
+        let owner = Bundle::owner(world, label);
+        Ok((Repository::init_for(store, world, &owner, passphrase, packs)?, owner))
+    }
+
+    /// As [`Repository::init`], for an owner whose keys were made, and may have been stored, before.
+    ///
+    /// # Errors
+    /// As [`Repository::init`]; the repository may be there already when the very last object could not be stored.
+    pub fn init_for(
+        store: &Store,
+        world: &World,
+        bundle: &Bundle,
+        passphrase: Option<&Zeroizing<String>>,
+        packs: PackSize,
+    ) -> Result<Repository> {
         if store.size(&config_key())?.is_some() || !store.list_prefix(Shelf::Keys, "config.")?.is_empty() {
             return Err(RepoError::AlreadyExists(store.address()));
         }
@@ -117,12 +134,11 @@ impl Repository {
                 reaper.delete(&listed.key)?;
             }
         }
-        let bundle = Bundle::owner(world, RepositoryId(world.random()), label);
         let root = Signing::from_seed(bundle.root_seed.as_ref().expect("an owner has it"));
         let recipient = bundle.identity.as_ref().expect("an owner has it").to_public().to_string();
         let pack_bytes = match packs {
             PackSize::Disk => 16 << 20,
-            PackSize::Object => 64 << 20,
+            PackSize::Fitting => store.pack_bytes(),
             PackSize::Bytes(n) => n.clamp(1 << 10, 64 << 20),
         };
         let config = Config {
@@ -137,12 +153,12 @@ impl Repository {
             pack_bytes,
             generation: 1,
         };
-        put_masters(store, &bundle, &config)?;
+        put_masters(store, bundle, &config)?;
         if let Some(passphrase) = passphrase {
-            put_owner(store, world, &bundle, passphrase)?;
+            put_owner(store, world, bundle, passphrase)?;
         }
         let mut trust = Trust::new(config.repository, bundle.root_public);
-        put_certificate(store, world, &mut trust, &root, &bundle)?;
+        put_certificate(store, world, &mut trust, &root, bundle)?;
         let first = Head { v: 1, time: config.created.clone(), height: 1, ..Head::default() };
         head::commit(store, &trust, &root, &first)?;
         let recovery = Key::new(Shelf::Root, "RECOVERY.txt").expect("a good name");
@@ -155,9 +171,7 @@ impl Repository {
         }
         store.put_new(&keys_key("config", &object), &object)?;
         let keyring = Keyring { bundle: bundle.clone() };
-        let repository =
-            Repository { store: store.clone(), world: world.clone(), config, trust, keyring, warnings: Vec::new() };
-        Ok((repository, bundle))
+        Ok(Repository { store: store.clone(), world: world.clone(), config, trust, keyring, warnings: Vec::new() })
     }
 
     /// Opens a repository.
@@ -181,6 +195,10 @@ impl Repository {
             }
         }
         let keyring = Keyring { bundle };
+        let own = keyring.signing().and_then(|signing| trust.revoked(signing.id()).map(str::to_owned));
+        if let Some(at) = own {
+            return Err(RepoError::WrongKey(format!("{} (it was revoked at {at})", store.address())));
+        }
         Ok(Repository { store: store.clone(), world: world.clone(), config, trust, keyring, warnings })
     }
 
@@ -267,12 +285,18 @@ impl Repository {
     /// # Errors
     /// `LostHistory` when one is gone: lost, hidden or rolled back.
     pub fn check_history(&self, seen: &[HeadId]) -> Result<History> {
-        let state = self.state()?;
-        if let Some(lost) = seen.iter().find(|head| !state.heads.contains(head) && !state.covered.contains(head)) {
+        let state = State::load_knowing(&self.store, &self.trust, seen)?;
+        // One that is there and damaged is no rollback: it is among the problems.
+        let damaged =
+            |head: &HeadId| state.problems.iter().any(|(id, e)| id == head && !matches!(e, RepoError::LostHistory(_)));
+        let known = |head: &HeadId| damaged(head) || state.heads.contains(head) || state.covered.contains(head);
+        if let Some(lost) = seen.iter().find(|head| !known(head)) {
             return Err(RepoError::LostHistory(format!("head {lost}, which was seen here before, is gone")));
         }
         let problems = self.problems_of(&state);
-        Ok(History { tips: state.tips.into_iter().collect(), problems })
+        // What is damaged now may be gone tomorrow, and must be missed then.
+        let tips = state.tips.iter().chain(seen.iter().filter(|head| damaged(head))).copied().collect();
+        Ok(History { tips, problems })
     }
 
     /// Enrols somebody: returns the bundle with their keys, which is stored nowhere.
@@ -284,6 +308,44 @@ impl Repository {
         let bundle = self.keyring.bundle.enrol(&self.world, role, label, domain)?;
         put_certificate(&self.store, &self.world, &mut self.trust, &root, &bundle)?;
         Ok(bundle)
+    }
+
+    /// When the key of `signer` was revoked, RFC 3339, if it was.
+    pub fn revoked(&self, signer: SignerId) -> Option<&str> {
+        self.trust.revoked(signer)
+    }
+
+    /// Revokes the key of somebody who was enrolled: what they committed so far stays, what they commit from now on does
+    /// not count. Durable when it returns. A reader's key goes on opening what it opens.
+    ///
+    /// # Errors
+    /// `NotAuthorised` without root; `BadKey` when nobody has this key, or it is that of a passphrase, which is root
+    /// itself; whatever keeps the history from being read.
+    pub fn revoke(&mut self, signer: SignerId) -> Result<()> {
+        let root = self.keyring.root()?;
+        let certificate = self.trust.certificates().find(|certificate| certificate.signer == signer).cloned();
+        let certificate =
+            certificate.ok_or_else(|| RepoError::BadKey(format!("nobody was enrolled with the key {signer}")))?;
+        if certificate.roles.len() > 1 {
+            let what = "this is the key of a passphrase, whose owner holds the root key: it cannot be revoked";
+            return Err(RepoError::BadKey(what.into()));
+        }
+        // What was said so far counts from here on because a checkpoint says it.
+        self.fold_heads(&root)?;
+        let created = crate::time::text(self.world.clock.now());
+        let revocation = Certificate { roles: Vec::new(), created, ..certificate };
+        let object = envelope::close(Seal::Certificate, self.config.repository, &root, &revocation)?;
+        for copy in COPIES {
+            self.store.put_new(&keys_key(&format!("cert-{signer}-revoked-{copy}"), &object), &object)?;
+        }
+        // And what came meanwhile: whoever committed it did not know better.
+        self.fold_heads(&root)?;
+        self.trust.enrol(&object)
+    }
+
+    fn fold_heads(&self, signing: &Signing) -> Result<()> {
+        let state = self.state()?.whole()?;
+        head::commit(&self.store, &self.trust, signing, &state.checkpoint(&self.world)).map(drop)
     }
 
     /// Adds a passphrase that does everything the key at hand does.
@@ -341,6 +403,23 @@ impl Repository {
         Ok(Zeroizing::new(format!("{}\nroot: {}", identity.expose_secret(), self.config.root)))
     }
 
+    /// Whether the sound object `object` on the shelf of keys belongs there, as far as the key at hand can tell; what is wrong
+    /// with it if not. `stem` is its name without copy and digest.
+    pub(crate) fn belongs(&self, stem: &str, object: &[u8]) -> std::result::Result<(), &'static str> {
+        if stem.starts_with("cert-") {
+            let certificate = envelope::open::<Certificate>(Seal::Certificate, &self.trust, object);
+            return certificate.map(drop).map_err(|_| "is no certificate of this repository");
+        }
+        if stem == "config" {
+            let own = parse_config(&self.store, object).is_ok_and(|config| config.root == self.config.root);
+            return own.then_some(()).ok_or("is not a configuration of this repository");
+        }
+        let Some(identity) = self.keyring.opening().ok().filter(|_| stem == "masters") else { return Ok(()) };
+        let plain = age_unwrap(identity, object).map(Zeroizing::new);
+        let masters = plain.and_then(|plain| serde_json::from_slice::<Masters>(&plain).ok());
+        masters.filter(|masters| masters.are_roots(&self.config.root)).map(drop).ok_or("is not signed by root")
+    }
+
     /// Writes again what can be rebuilt of the objects that open the repository: `backstay.json`, its copy, certificates.
     /// Returns the names of the objects that were written.
     pub(crate) fn mend_keys(&self) -> Result<Vec<String>> {
@@ -375,6 +454,32 @@ impl Repository {
                     written.push(listed.key.path());
                 }
             }
+        }
+        written.extend(self.mend_twins()?);
+        Ok(written)
+    }
+
+    /// Writes the second copy of what has only one: somebody was cut off between the two, or one was lost.
+    fn mend_twins(&self) -> Result<Vec<String>> {
+        let listed = self.store.list(Shelf::Keys)?;
+        let label_of = |key: &Key| key.name().split('.').next().unwrap_or_default().to_owned();
+        let labels: BTreeSet<String> = listed.iter().map(|listed| label_of(&listed.key)).collect();
+        let mut written = Vec::new();
+        for key in listed.iter().map(|listed| &listed.key) {
+            let label = label_of(key);
+            let twin = match (label.strip_suffix("-a"), label.strip_suffix("-b")) {
+                (Some(stem), _) => format!("{stem}-b"),
+                (_, Some(stem)) => format!("{stem}-a"),
+                _ => continue,
+            };
+            if labels.contains(&twin) {
+                continue;
+            }
+            // What is damaged itself is no original.
+            let Ok(body) = self.store.get_checked(key) else { continue };
+            let second = keys_key(&twin, &body);
+            self.store.put_new(&second, &body)?;
+            written.push(second.path());
         }
         Ok(written)
     }
@@ -511,8 +616,8 @@ fn unlock(store: &Store, config: &Config, credential: &Credential, warnings: &mu
                 let opened = get_key_object(store, &listed.key).and_then(|object| {
                     let plain = age_unwrap(identity, &object).map(Zeroizing::new).ok_or_else(wrong)?;
                     let masters: Option<Masters> = serde_json::from_slice(&plain).ok();
-                    let reader = masters.and_then(|masters| masters.reader(identity));
-                    reader.ok_or_else(|| RepoError::damaged(listed.key.path(), "cannot be read"))
+                    let reader = masters.filter(|m| m.are_roots(&config.root)).and_then(|m| m.reader(identity));
+                    reader.ok_or_else(|| RepoError::damaged(listed.key.path(), "is not signed by root"))
                 });
                 match opened {
                     Ok(bundle) => return Ok(bundle),
@@ -547,8 +652,11 @@ fn unlock(store: &Store, config: &Config, credential: &Credential, warnings: &mu
                             std::str::from_utf8(&plain).map_err(|_| RepoError::damaged(key.path(), "is not text"))?;
                         return Bundle::from_json(text);
                     }
-                    // Both copies hold the same under the same passphrase: trying the second costs time for nothing.
-                    break;
+                    // Both copies hold the same under the same passphrase: trying the second costs time for nothing. Of more
+                    // than two some are forged, and any may be the right one.
+                    if keys.len() <= COPIES.len() {
+                        break;
+                    }
                 }
             }
             match readable {
@@ -563,7 +671,7 @@ fn unlock(store: &Store, config: &Config, credential: &Credential, warnings: &mu
 
 fn put_owner(store: &Store, world: &World, bundle: &Bundle, passphrase: &str) -> Result<String> {
     let name = format!("owner-{}", hex(&world.random::<4>()));
-    for copy in ["a", "b"] {
+    for copy in COPIES {
         let object = age_passphrase(passphrase, bundle.to_json().as_bytes())?;
         store.put_new(&keys_key(&format!("{name}-{copy}"), &object), &object)?;
     }
@@ -572,9 +680,9 @@ fn put_owner(store: &Store, world: &World, bundle: &Bundle, passphrase: &str) ->
 
 fn put_masters(store: &Store, bundle: &Bundle, config: &Config) -> Result<()> {
     let masters =
-        Masters::of(bundle).ok_or(RepoError::NotAuthorised { needed: "root", held: bundle.role.name().into() })?;
+        Masters::sign(bundle).ok_or(RepoError::NotAuthorised { needed: "root", held: bundle.role.name().into() })?;
     let plain = Zeroizing::new(serde_json::to_vec(&masters).expect("plain data"));
-    for copy in ["a", "b"] {
+    for copy in COPIES {
         let object = age_wrap(&config.recipients, &plain)?;
         store.put_new(&keys_key(&format!("masters-{copy}"), &object), &object)?;
     }
@@ -594,7 +702,7 @@ fn put_certificate(store: &Store, world: &World, trust: &mut Trust, root: &Signi
     let created = crate::time::text(world.clock.now());
     let certificate = Certificate::new(&signing, roles, domain, &bundle.label, created);
     let object = envelope::close(Seal::Certificate, bundle.repository, root, &certificate)?;
-    for copy in ["a", "b"] {
+    for copy in COPIES {
         store.put_new(&keys_key(&format!("cert-{}-{copy}", signing.id()), &object), &object)?;
     }
     trust.enrol(&object)

@@ -7,7 +7,7 @@ use crate::id::{RepositoryId, RunId};
 use crate::keys::{age_unwrap, age_wrap};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use store::{Key, Listed, Shelf, Store, World};
+use store::{Key, Kind, Listed, Shelf, Store, World};
 use zeroize::Zeroizing;
 
 /// A new run: its id, data key, and stored wrapped key.
@@ -36,7 +36,7 @@ pub(crate) struct Runs {
     store: Store,
     repository: RepositoryId,
     identity: age::x25519::Identity,
-    known: Mutex<BTreeMap<RunId, Secret>>,
+    known: Mutex<BTreeMap<RunId, Vec<Secret>>>,
 }
 
 impl Runs {
@@ -44,30 +44,45 @@ impl Runs {
         Runs { store: store.clone(), repository, identity: identity.clone(), known: Mutex::default() }
     }
 
-    /// The data key of `run`.
+    /// Every data key that is stored for `run`: never none, and nearly always one. The recipients are public, so anybody can
+    /// make an object of this name: of several keys, the right one is the one that opens what the run sealed.
     ///
     /// # Errors
-    /// `Damaged` when its object is gone, damaged, or wrapped to somebody else.
-    pub(crate) fn key(&self, run: RunId) -> Result<Secret> {
-        if let Some(key) = self.known.lock().expect("no holder panics").get(&run) {
-            return Ok(key.clone());
+    /// `Damaged` when its object is gone, damaged, or wrapped to somebody else; whatever the store returns.
+    pub(crate) fn keys(&self, run: RunId) -> Result<Vec<Secret>> {
+        if let Some(keys) = self.known.lock().expect("no holder panics").get(&run) {
+            return Ok(keys.clone());
         }
         let mut why = "is gone: what it encrypts cannot be read any more";
+        let mut keys: Vec<Secret> = Vec::new();
         for Listed { key: name, .. } in self.store.list_prefix(Shelf::Runs, &run.to_string())? {
             why = "cannot be opened with this key, or is damaged";
-            let Ok(object) = self.store.get_checked(&name) else { continue };
+            let object = match self.store.get_checked(&name) {
+                Ok(object) => object,
+                Err(e) if matches!(e.kind, Kind::Corrupt | Kind::Absent) => continue,
+                Err(e) => return Err(e.into()),
+            };
             let Some(plain) = age_unwrap(&self.identity, &object).map(Zeroizing::new) else { continue };
-            let mut cursor = Cursor::new("a run's key", &plain);
-            let sound = cursor.array::<4>()? == *b"BSRN"
-                && cursor.u32()? == 1
-                && RepositoryId(cursor.array()?) == self.repository
-                && RunId(cursor.array()?) == run;
-            if sound {
-                let key = Secret(cursor.array()?);
-                self.known.lock().expect("no holder panics").insert(run, key.clone());
-                return Ok(key);
+            if let Ok(key) = self.decode(run, &plain) {
+                keys.push(key);
             }
         }
-        Err(RepoError::damaged(format!("runs/{run}"), why))
+        if keys.is_empty() {
+            return Err(RepoError::damaged(format!("runs/{run}"), why));
+        }
+        self.known.lock().expect("no holder panics").insert(run, keys.clone());
+        Ok(keys)
+    }
+
+    fn decode(&self, run: RunId, plain: &[u8]) -> Result<Secret> {
+        let mut cursor = Cursor::new("a run's key", plain);
+        let sound = cursor.array::<4>()? == *b"BSRN"
+            && cursor.u32()? == 1
+            && RepositoryId(cursor.array()?) == self.repository
+            && RunId(cursor.array()?) == run;
+        match sound {
+            true => Ok(Secret(cursor.array()?)),
+            false => Err(cursor.bad("is another's")),
+        }
     }
 }

@@ -62,6 +62,9 @@ pub struct Public {
     pub paths: Vec<String>,
     /// Its owner's words for it, as of the run.
     pub tags: Vec<String>,
+    /// Why it was made, where its owner said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// Whether everything is in it.
     pub status: Status,
     /// Name and version of the program.
@@ -165,7 +168,7 @@ impl Record {
         if !cursor.is_empty() || repository != trust.repository {
             return Err(cursor.bad("does not belong here"));
         }
-        let key = trust.public(signer).filter(|_| trust.may_write(signer, domain));
+        let key = trust.public(signer).filter(|_| trust.might_write(signer, domain));
         let key = key.ok_or_else(|| cursor.bad(format!("is signed by {signer}, who may not write there")))?;
         if !is_signed(key, &[CONTEXT, &bytes[..bytes.len() - 64]], &signature) {
             return Err(cursor.bad("has a bad signature"));

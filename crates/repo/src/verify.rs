@@ -4,7 +4,6 @@
 //! key), *decoded* (every record is opened and every chunk compared with its name). It never changes anything.
 
 use crate::entry::{Node, path_of_key, percent_path};
-use crate::envelope::{self, Certificate, Seal};
 use crate::error::{RepoError, Result};
 use crate::head::{Snapshot, State};
 use crate::id::{ChunkId, IntentId, PackId, SnapshotId};
@@ -119,6 +118,8 @@ pub struct SnapshotDamage {
 
 const HELP_COPY: &str = "if another copy of the repository has it: backstay verify --repair-from COPY";
 const HELP_REPAIR: &str = "backstay verify --repair writes it again";
+const HELP_DISCARD: &str = "backstay verify --repair takes it away";
+const HELP_FORGED: &str = "somebody put it there: find out who could, and remove it";
 const HELP_HISTORY: &str =
     "snapshots may be missing from the list: bring it back from a copy with verify --repair-from COPY";
 
@@ -303,11 +304,10 @@ impl Repository {
             let stem = label.strip_suffix("-a").or(label.strip_suffix("-b")).unwrap_or(&label).to_owned();
             match self.store.get_checked(&listed.key) {
                 Ok(object) => {
-                    *copies.entry(stem.clone()).or_default() += 1;
-                    let bad = stem.starts_with("cert-")
-                        && envelope::open::<Certificate>(Seal::Certificate, &self.trust, &object).is_err();
-                    if bad {
-                        counts.report(problem(listed.key.path(), "is no certificate of this repository", HELP_REPAIR));
+                    let sound = copies.entry(stem.clone()).or_default();
+                    match self.belongs(&stem, &object) {
+                        Ok(()) => *sound += 1,
+                        Err(what) => counts.report(problem(listed.key.path(), what, HELP_FORGED)),
                     }
                 }
                 Err(e) if matches!(e.kind, Kind::Corrupt | Kind::Absent) => {
@@ -327,6 +327,10 @@ impl Repository {
                 ));
             }
         }
+        for (stem, sound) in copies.iter().filter(|(stem, sound)| stem.starts_with("owner-") && **sound > 2) {
+            let what = format!("has {sound} copies instead of 2, and somebody else put the others there");
+            counts.report(problem(format!("keys/{stem}"), what, "backstay key passwd puts a new one in its place"));
+        }
         for stem in ["config", "masters"] {
             if !copies.contains_key(stem) {
                 counts.report(problem(format!("keys/{stem}"), "is gone", HELP_REPAIR));
@@ -335,7 +339,7 @@ impl Repository {
         Ok(())
     }
 
-    /// Announcements and condemned lists. What a finished run says it committed must be there.
+    /// Announcements, condemned lists, events. What a finished run says it committed must be there.
     fn check_work(
         &self,
         state: &State,
@@ -361,17 +365,12 @@ impl Repository {
                 report.notes.push(format!("work {} is open{who}: it runs, or it was killed", id.short()));
             }
         }
-        for listed in self.store.list(Shelf::Condemned)? {
-            match self.store.get_checked(&listed.key) {
-                Ok(object) => {
-                    if let Err(e) = envelope::open::<intent::Condemned>(Seal::Condemned, &self.trust, &object) {
-                        counts.report(problem(listed.key.path(), e.to_string(), HELP_REPAIR));
-                    }
-                }
-                Err(e) if matches!(e.kind, Kind::Corrupt | Kind::Absent) => {
-                    counts.report(problem(listed.key.path(), e.why, HELP_REPAIR));
-                }
-                Err(e) => return Err(e.into()),
+        for (key, e) in intent::not_keepers(&self.store, &self.trust)? {
+            counts.report(problem(key.path(), e.to_string(), HELP_DISCARD));
+        }
+        for listed in self.store.list(Shelf::Events)? {
+            if let Err(e) = self.event(&listed)? {
+                counts.report(problem(listed.key.path(), e.to_string(), HELP_COPY));
             }
         }
         Ok(())

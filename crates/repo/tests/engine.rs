@@ -1,12 +1,12 @@
 //! The engine through its public face, over the in-memory store.
 
 use repo::{
-    CapturePlan, Compression, Credential, Entry, FileNode, Node, Outcome, PackSize, Process, RepoError, Repository,
-    Shape, Want,
+    Assurance, CapturePlan, Compression, Credential, Entry, FileNode, Node, Outcome, PackSize, Process, RepoError,
+    Repository, Shape, Want,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use store::{Lanes, MemStore, Store, Timestamp, World};
+use store::{Backend, Key, Lanes, Listed, MemStore, Put, Shelf, Span, Store, StoreError, Timestamp, World};
 use zeroize::Zeroizing;
 
 fn world(lanes: Lanes) -> World {
@@ -29,10 +29,12 @@ fn plan() -> CapturePlan {
         kind: "files".into(),
         paths: vec!["/data".into()],
         tags: Vec::new(),
+        reason: None,
         program: "test".into(),
         process: Process::default(),
         compression: Compression::Level(3),
         time: None,
+        assurance: Assurance::default(),
     }
 }
 
@@ -59,7 +61,15 @@ fn entry(key: &str, node: Node) -> Entry {
 }
 
 fn back_up(repository: &Repository, files: &BTreeMap<String, Vec<u8>>) -> repo::Committed {
-    let mut capture = repository.capture(plan()).expect("begins");
+    store_files(repository, plan(), files).expect("commits")
+}
+
+fn store_files(
+    repository: &Repository,
+    plan: CapturePlan,
+    files: &BTreeMap<String, Vec<u8>>,
+) -> repo::Result<repo::Committed> {
+    let mut capture = repository.capture(plan)?;
     let mut cutter = capture.cutter();
     for (key, data) in files {
         let mut cuts = Vec::new();
@@ -69,12 +79,56 @@ fn back_up(repository: &Repository, files: &BTreeMap<String, Vec<u8>>) -> repo::
                 Ok(())
             })
             .expect("cuts");
-        cuts.into_iter().for_each(|cut| capture.chunk(cut).expect("stores"));
+        cuts.into_iter().try_for_each(|cut| capture.chunk(cut))?;
         let digest = (measured.chunks > 1).then_some(measured.digest);
         let file = FileNode { size: measured.bytes, chunks: measured.chunks, digest, extents: None };
-        capture.entry(&entry(key, Node::File(file))).expect("adds");
+        capture.entry(&entry(key, Node::File(file)))?;
     }
-    capture.commit(Outcome::default()).expect("commits")
+    capture.commit(Outcome::default())
+}
+
+/// A store that changes one bit of what is put on one shelf.
+struct Twisting {
+    mem: MemStore,
+    shelf: Shelf,
+}
+
+impl Backend for Twisting {
+    fn put_new(&self, key: &Key, body: &[u8]) -> Result<Put, StoreError> {
+        let mut body = body.to_vec();
+        if key.shelf() == self.shelf {
+            let last = body.len() - 1;
+            body[last] ^= 1;
+        }
+        self.mem.put_new(key, &body)
+    }
+    fn get(&self, key: &Key, span: Span) -> Result<Vec<u8>, StoreError> {
+        self.mem.get(key, span)
+    }
+    fn size(&self, key: &Key) -> Result<Option<u64>, StoreError> {
+        self.mem.size(key)
+    }
+    fn list(&self, shelf: Shelf, prefix: &str) -> Result<Vec<Listed>, StoreError> {
+        self.mem.list(shelf, prefix)
+    }
+    fn delete(&self, key: &Key) -> Result<bool, StoreError> {
+        self.mem.delete(key)
+    }
+    fn tidy(&self) -> Result<u64, StoreError> {
+        self.mem.tidy()
+    }
+    fn room(&self) -> Option<u64> {
+        None
+    }
+    fn lists_at_once(&self) -> bool {
+        true
+    }
+    fn warnings(&self) -> Vec<store::Warning> {
+        Vec::new()
+    }
+    fn address(&self) -> String {
+        "twisting".into()
+    }
 }
 
 fn restore(repository: &Repository, snapshot: &repo::Snapshot) -> BTreeMap<String, Vec<u8>> {
@@ -579,5 +633,78 @@ fn a_loss_that_is_accepted_leaves_a_repository_that_can_be_pruned() {
     prune(&repository);
     for snapshot in left.iter().filter(|s| s.id == first.snapshot.id || s.id == last.snapshot.id) {
         assert_eq!(restore(&repository, snapshot), files);
+    }
+}
+
+#[test]
+fn a_revoked_writer_adds_nothing_more_and_disturbs_nobody() {
+    let mem = MemStore::new();
+    let mut owner = init(&mem, Lanes::Inline);
+    let store = Store::new(Arc::new(mem.clone()));
+    let bundle = owner.enrol(repo::Role::Writer, "stolen", None).expect("enrols");
+    let credential = Credential::Bundle(Box::new(bundle));
+    let thief = Repository::open(&store, &world(Lanes::Inline), &credential).expect("opens");
+    let files = tree(0, 40);
+    let before = back_up(&thief, &files);
+    let announced = thief.capture(plan()).expect("begins");
+    owner.revoke(before.snapshot.signer).expect("revokes");
+    // Who opened the repository before can still write into the store; what they say does not count.
+    back_up(&thief, &tree(1, 5));
+    let live =
+        |repository: &Repository| -> Vec<_> { repository.snapshots().expect("lists").iter().map(|s| s.id).collect() };
+    let fresh = Repository::open(&store, &world(Lanes::Inline), &Credential::Passphrase(passphrase())).expect("opens");
+    assert_eq!(live(&fresh), [before.snapshot.id]);
+    assert_eq!(fresh.history_problems().expect("reads"), Vec::<String>::new());
+    assert!(matches!(
+        Repository::open(&store, &world(Lanes::Inline), &credential).map(drop),
+        Err(RepoError::WrongKey(why)) if why.contains("revoked")
+    ));
+    let own = back_up(&fresh, &files);
+    prune(&fresh);
+    prune(&fresh);
+    drop(announced);
+    assert_eq!(live(&fresh), [before.snapshot.id, own.snapshot.id]);
+    for snapshot in fresh.snapshots().expect("lists") {
+        assert_eq!(restore(&fresh, &snapshot), files);
+    }
+    assert_eq!(verify(&fresh, repo::Depth::Decoded).problems, []);
+    assert!(matches!(owner.revoke(own.snapshot.signer), Err(RepoError::BadKey(_))), "an owner is root itself");
+}
+
+#[test]
+fn a_revoked_keeper_removes_nothing_more_and_what_it_removed_stays_removed() {
+    let mem = MemStore::new();
+    let mut owner = init(&mem, Lanes::Inline);
+    let store = Store::new(Arc::new(mem.clone()));
+    let bundle = owner.enrol(repo::Role::Keeper, "stolen", None).expect("enrols");
+    let thief = Repository::open(&store, &world(Lanes::Inline), &Credential::Bundle(Box::new(bundle))).expect("opens");
+    let ids: Vec<_> = (0..3).map(|n| back_up(&owner, &tree(n, 10)).snapshot.id).collect();
+    thief.forget(&ids[..1]).expect("forgets");
+    let signer = owner.certificates().iter().find(|c| c.label == "stolen").expect("is listed").signer;
+    owner.revoke(signer).expect("revokes");
+    thief.forget(&ids[1..2]).expect("writes");
+    let fresh = Repository::open(&store, &world(Lanes::Inline), &Credential::Passphrase(passphrase())).expect("opens");
+    let live: Vec<_> = fresh.snapshots().expect("lists").iter().map(|s| s.id).collect();
+    assert_eq!(live, ids[1..]);
+    prune(&fresh);
+    assert_eq!(verify(&fresh, repo::Depth::Decoded).problems, []);
+}
+
+#[test]
+fn a_store_that_gives_back_something_else_fails_a_run_that_reads_back() {
+    for shelf in [Shelf::Packs, Shelf::Index] {
+        let mem = MemStore::new();
+        let repository = init(&mem, Lanes::Inline);
+        let twisted = Twisting { mem: mem.clone(), shelf };
+        let store = Store::new(Arc::new(twisted));
+        let open =
+            || Repository::open(&store, &world(Lanes::Inline), &Credential::Passphrase(passphrase())).expect("opens");
+        let read_back = CapturePlan { assurance: Assurance::ReadBack, ..plan() };
+        let failed = store_files(&open(), read_back, &tree(0, 20)).map(drop);
+        assert!(failed.is_err_and(|e| e.is_damage()), "{shelf:?}");
+        assert_eq!(repository.snapshots().expect("lists").len(), 0, "{shelf:?}");
+        // Nothing rests on what was twisted.
+        let again = back_up(&repository, &tree(0, 20));
+        assert_eq!(restore(&repository, &again.snapshot), tree(0, 20), "{shelf:?}");
     }
 }

@@ -6,20 +6,28 @@
 //! Where data comes from and goes: `repo` hands over sealed objects; this crate hands them to a disk or a service.
 #![warn(missing_docs)]
 
+mod cached;
 mod error;
 mod key;
 mod local;
 mod mem;
 mod reaper;
+mod s3;
+mod sabotage;
 mod store;
 mod world;
 
 pub mod conformance;
 
+pub use cached::CachedStore;
 pub use error::{Kind, StoreError};
 pub use key::{Key, Shelf};
 pub use local::{LocalStore, NetworkPolicy};
 pub use mem::MemStore;
 pub use reaper::Reaper;
+pub use s3::{PastStore, S3Identity, S3Place, S3Store};
+#[cfg(feature = "sabotage")]
+pub use sabotage::plant;
+pub use sabotage::sabotaged;
 pub use store::{Backend, Listed, Put, Span, Store, Warning};
 pub use world::{Clock, Entropy, Lanes, Stop, Timestamp, World};

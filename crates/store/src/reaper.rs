@@ -25,6 +25,14 @@ impl Reaper {
         self.backend.delete(key)
     }
 
+    /// Deletes these objects, those that are not there included; see [`Backend::delete_all`].
+    ///
+    /// # Errors
+    /// See [`Backend::delete_all`].
+    pub fn delete_all(&self, keys: &[Key]) -> Result<(), StoreError> {
+        self.backend.delete_all(keys)
+    }
+
     /// Removes what dead writers left half done; see [`Backend::tidy`].
     ///
     /// # Errors

@@ -61,6 +61,14 @@ pub trait Backend: Send + Sync {
     /// `Full`, `Denied`, `Unreachable`; `Corrupt` when an object of that name but another size exists.
     fn put_new(&self, key: &Key, body: &[u8]) -> Result<Put, StoreError>;
 
+    /// As [`Backend::put_new`], of bytes that the caller gives away: a place that sends them somewhere needs no copy.
+    ///
+    /// # Errors
+    /// See [`Backend::put_new`].
+    fn put_owned(&self, key: &Key, body: Vec<u8>) -> Result<Put, StoreError> {
+        self.put_new(key, &body)
+    }
+
     /// The bytes of `span`, exactly: a short answer is an error, never a short result.
     ///
     /// # Errors
@@ -86,6 +94,14 @@ pub trait Backend: Send + Sync {
     /// `Denied`, `Unreachable`.
     fn delete(&self, key: &Key) -> Result<bool, StoreError>;
 
+    /// Deletes these objects, those that are not there included. Durable when it returns; after an error some may be gone.
+    ///
+    /// # Errors
+    /// `Denied`, `Unreachable`.
+    fn delete_all(&self, keys: &[Key]) -> Result<(), StoreError> {
+        keys.iter().try_for_each(|key| self.delete(key).map(drop))
+    }
+
     /// Removes what writers that died left half done, and returns how many bytes that freed. Never touches what a living
     /// writer is writing.
     ///
@@ -98,6 +114,16 @@ pub trait Backend: Send + Sync {
 
     /// Whether a listing always shows what was written before it began.
     fn lists_at_once(&self) -> bool;
+
+    /// Whether the place compares what it stores with a digest that goes along: then reading it back tells nothing new.
+    fn checks_writes(&self) -> bool {
+        false
+    }
+
+    /// How large packs should be here when nobody says otherwise: large where each object costs a request.
+    fn pack_bytes(&self) -> u32 {
+        16 << 20
+    }
 
     /// What its owner should know about the place.
     fn warnings(&self) -> Vec<Warning>;
@@ -132,6 +158,20 @@ impl Store {
     /// # Errors
     /// See [`Backend::put_new`].
     pub fn put_new(&self, key: &Key, body: &[u8]) -> Result<Put, StoreError> {
+        self.check_room(key, body)?;
+        self.backend.put_new(key, body)
+    }
+
+    /// As [`Store::put_new`], of bytes that the caller gives away.
+    ///
+    /// # Errors
+    /// See [`Backend::put_new`].
+    pub fn put_owned(&self, key: &Key, body: Vec<u8>) -> Result<Put, StoreError> {
+        self.check_room(key, &body)?;
+        self.backend.put_owned(key, body)
+    }
+
+    fn check_room(&self, key: &Key, body: &[u8]) -> Result<(), StoreError> {
         if matches!(key.shelf(), Shelf::Packs | Shelf::Ledger) {
             let need = body.len() as u64 + RESERVE_BYTES;
             if let Some(room) = self.backend.room().filter(|room| *room < need) {
@@ -139,7 +179,7 @@ impl Store {
                 return Err(StoreError::new(Kind::Full, format!("write {key}"), why));
             }
         }
-        self.backend.put_new(key, body)
+        Ok(())
     }
 
     /// The bytes of `span`; see [`Backend::get`].
@@ -218,6 +258,16 @@ impl Store {
     /// Whether a listing always shows what was written before it began.
     pub fn lists_at_once(&self) -> bool {
         self.backend.lists_at_once()
+    }
+
+    /// See [`Backend::checks_writes`].
+    pub fn checks_writes(&self) -> bool {
+        self.backend.checks_writes()
+    }
+
+    /// How large packs should be here when nobody says otherwise.
+    pub fn pack_bytes(&self) -> u32 {
+        self.backend.pack_bytes()
     }
 
     /// What its owner should know about the place.

@@ -97,8 +97,14 @@ _backstay() {
             backstay__subcmd__key,passwd)
                 cmd="backstay__subcmd__key__subcmd__passwd"
                 ;;
+            backstay__subcmd__key,protect)
+                cmd="backstay__subcmd__key__subcmd__protect"
+                ;;
             backstay__subcmd__key,remove)
                 cmd="backstay__subcmd__key__subcmd__remove"
+                ;;
+            backstay__subcmd__key,revoke)
+                cmd="backstay__subcmd__key__subcmd__revoke"
                 ;;
             backstay__subcmd__key,test)
                 cmd="backstay__subcmd__key__subcmd__test"
@@ -110,7 +116,7 @@ _backstay() {
 
     case "${cmd}" in
         backstay)
-            opts="-r -p -q -v -h -V --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help --version init backup snapshots list ls find diff restore dump forget prune verify check copy tag key stats info demo completions man version help"
+            opts="-r -p -q -v -h -V --repo --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help --version init backup snapshots list ls find diff restore dump forget prune verify check copy tag key stats info demo completions man version help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -148,6 +154,10 @@ _backstay() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --key-passphrase-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --cache-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -160,13 +170,17 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__backup)
-            opts="-e -x -n -r -p -q -v -h --tag --host --time --exclude --exclude-file --exclude-caches --exclude-larger-than --one-file-system --files-from --files-from0 --stdin --stdin-filename --stdin-from-command --sqlite --force --dry-run --compression --read-concurrency --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-e -x -n -r -p -q -v -h --tag --reason --host --time --exclude --exclude-file --exclude-caches --exclude-larger-than --one-file-system --files-from --files-from0 --stdin --stdin-filename --stdin-from-command --sqlite --force --no-verify --dry-run --compression --read-concurrency --repo --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --tag)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --reason)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -250,6 +264,10 @@ _backstay() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --key-passphrase-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --cache-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -262,7 +280,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__completions)
-            opts="-r -p -q -v -h --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help bash zsh fish"
+            opts="-r -p -q -v -h --repo --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help bash zsh fish"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -300,6 +318,10 @@ _backstay() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --key-passphrase-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --cache-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -312,7 +334,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__copy)
-            opts="-n -r -p -q -v -h --to --dry-run --verify --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-n -r -p -q -v -h --to --dry-run --verify --repo --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -354,6 +376,10 @@ _backstay() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --key-passphrase-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --cache-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -366,7 +392,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__demo)
-            opts="-r -p -q -v -h --keep --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --keep --repo --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -401,6 +427,10 @@ _backstay() {
                     return 0
                     ;;
                 --password-command)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key-passphrase-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -416,7 +446,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__diff)
-            opts="-r -p -q -v -h --host --tag --path --metadata --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --host --tag --path --metadata --repo --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -463,6 +493,10 @@ _backstay() {
                     return 0
                     ;;
                 --password-command)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key-passphrase-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -478,7 +512,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__dump)
-            opts="-r -p -q -v -h --host --tag --path --tar --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --host --tag --path --tar --repo --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -528,6 +562,10 @@ _backstay() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --key-passphrase-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --cache-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -540,7 +578,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__find)
-            opts="-s -i -t -l -r -p -q -v -h --host --tag --path --snapshot --ignore-case --type --long --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-s -i -t -l -r -p -q -v -h --host --tag --path --snapshot --ignore-case --type --long --repo --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -606,6 +644,10 @@ _backstay() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --key-passphrase-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --cache-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -618,7 +660,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__forget)
-            opts="-l -H -d -w -m -y -g -n -r -p -q -v -h --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --keep-within-hourly --keep-within-daily --keep-within-weekly --keep-within-monthly --keep-within-yearly --keep-first --keep-tag --host --tag --path --group-by --allow-empty --dry-run --prune --max-unused --grace --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-l -H -d -w -m -y -g -n -r -p -q -v -h --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --keep-within-hourly --keep-within-daily --keep-within-weekly --keep-within-monthly --keep-within-yearly --keep-first --keep-tag --host --tag --path --group-by --allow-empty --dry-run --prune --max-unused --grace --repo --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -760,6 +802,10 @@ _backstay() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --key-passphrase-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --cache-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -772,7 +818,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__help)
-            opts="-r -p -q -v -h --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --repo --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -810,6 +856,10 @@ _backstay() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --key-passphrase-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --cache-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -822,7 +872,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__init)
-            opts="-r -p -q -v -h --generate-key --pack-size --allow-network-filesystem --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --generate-key --pack-size --allow-network-filesystem --repo --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -868,6 +918,10 @@ _backstay() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --key-passphrase-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --cache-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -880,7 +934,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__key)
-            opts="-r -p -q -v -h --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help list add remove passwd kit test"
+            opts="-r -p -q -v -h --repo --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help list add remove passwd revoke protect kit test"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -918,6 +972,10 @@ _backstay() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --key-passphrase-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --cache-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -930,7 +988,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__key__subcmd__add)
-            opts="-r -p -q -v -h --role --label --out --domain --new-key-file --new-key-command --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --role --label --out --domain --new-key-file --new-key-command --repo --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -992,6 +1050,10 @@ _backstay() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --key-passphrase-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --cache-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1004,7 +1066,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__key__subcmd__kit)
-            opts="-r -p -q -v -h --out --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --out --repo --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1046,6 +1108,10 @@ _backstay() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --key-passphrase-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --cache-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1058,7 +1124,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__key__subcmd__list)
-            opts="-r -p -q -v -h --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --repo --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1096,6 +1162,10 @@ _backstay() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --key-passphrase-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --cache-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1108,7 +1178,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__key__subcmd__passwd)
-            opts="-r -p -q -v -h --new-key-file --new-key-command --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --new-key-file --new-key-command --repo --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1154,6 +1224,72 @@ _backstay() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --key-passphrase-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cache-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        backstay__subcmd__key__subcmd__protect)
+            opts="-r -p -q -v -h --off --new-key-file --new-key-command --repo --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --new-key-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --new-key-command)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --repo)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --repository-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --password-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -p)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key-command)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --password-command)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key-passphrase-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --cache-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1166,7 +1302,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__key__subcmd__remove)
-            opts="-n -r -p -q -v -h --dry-run --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-n -r -p -q -v -h --dry-run --repo --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1201,6 +1337,64 @@ _backstay() {
                     return 0
                     ;;
                 --password-command)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key-passphrase-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cache-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        backstay__subcmd__key__subcmd__revoke)
+            opts="-n -r -p -q -v -h --dry-run --repo --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --repo)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --repository-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --password-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -p)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key-command)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --password-command)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key-passphrase-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1216,7 +1410,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__key__subcmd__test)
-            opts="-r -p -q -v -h --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --repo --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1254,6 +1448,10 @@ _backstay() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --key-passphrase-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --cache-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1266,7 +1464,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__ls)
-            opts="-l -R -r -p -q -v -h --host --tag --path --long --recursive --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-l -R -r -p -q -v -h --host --tag --path --long --recursive --repo --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1316,6 +1514,10 @@ _backstay() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --key-passphrase-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --cache-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1328,7 +1530,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__man)
-            opts="-r -p -q -v -h --dir --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --dir --repo --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1370,6 +1572,10 @@ _backstay() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --key-passphrase-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --cache-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1382,7 +1588,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__prune)
-            opts="-n -r -p -q -v -h --dry-run --max-unused --grace --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-n -r -p -q -v -h --dry-run --max-unused --grace --repo --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1428,6 +1634,10 @@ _backstay() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --key-passphrase-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --cache-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1440,7 +1650,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__restore)
-            opts="-t -i -e -n -r -p -q -v -h --target --host --tag --path --include --exclude --delta --in-place --delete --confirm --dry-run --verify --owner --no-special --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-t -i -e -n -r -p -q -v -h --target --host --tag --path --include --exclude --delta --in-place --delete --confirm --dry-run --verify --owner --no-special --repo --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1522,6 +1732,10 @@ _backstay() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --key-passphrase-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --cache-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1534,7 +1748,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__snapshots)
-            opts="-g -r -p -q -v -h --host --tag --path --latest --group-by --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-g -r -p -q -v -h --host --tag --path --latest --removed --group-by --repo --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1596,6 +1810,10 @@ _backstay() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --key-passphrase-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --cache-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1608,7 +1826,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__stats)
-            opts="-r -p -q -v -h --host --tag --path --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --host --tag --path --repo --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1658,6 +1876,10 @@ _backstay() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --key-passphrase-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --cache-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1670,7 +1892,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__tag)
-            opts="-r -p -q -v -h --host --tag --path --add --remove --set --hold --release --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --host --tag --path --add --remove --set --hold --release --repo --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1736,6 +1958,10 @@ _backstay() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --key-passphrase-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --cache-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1748,7 +1974,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__verify)
-            opts="-r -p -q -v -h --host --tag --path --read-data-subset --read-data --digests --no-key --repair --repair-from --accept-loss --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --host --tag --path --read-data-subset --read-data --digests --no-key --repair --repair-from --accept-loss --repo --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1810,6 +2036,10 @@ _backstay() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --key-passphrase-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --cache-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1822,7 +2052,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__version)
-            opts="-r -p -q -v -h --repo --repository-file --password-file --key-file --password-command --key-command --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --repo --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1857,6 +2087,10 @@ _backstay() {
                     return 0
                     ;;
                 --password-command)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key-passphrase-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

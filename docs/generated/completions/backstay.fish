@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_backstay_global_optspecs
-    string join \n r/repo= repository-file= p/key-file= key-command= json q/quiet v/verbose no-progress cache-dir= h/help V/version
+    string join \n r/repo= repository-file= p/key-file= key-command= key-passphrase-file= json q/quiet v/verbose no-progress cache-dir= h/help V/version
 end
 
 function __fish_backstay_needs_command
@@ -28,6 +28,7 @@ complete -c backstay -n "__fish_backstay_needs_command" -s r -l repo -d 'Reposit
 complete -c backstay -n "__fish_backstay_needs_command" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_needs_command" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_needs_command" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_needs_command" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
 complete -c backstay -n "__fish_backstay_needs_command" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
 complete -c backstay -n "__fish_backstay_needs_command" -l json -d 'Write JSON: one document, or one line per event and a summary last'
 complete -c backstay -n "__fish_backstay_needs_command" -s q -l quiet -d 'Only say what went wrong'
@@ -64,6 +65,7 @@ complete -c backstay -n "__fish_backstay_using_subcommand init" -s r -l repo -d 
 complete -c backstay -n "__fish_backstay_using_subcommand init" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand init" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand init" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand init" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand init" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand init" -l allow-network-filesystem -d 'Accept a network file system, which may keep its promises less well than a disk'
 complete -c backstay -n "__fish_backstay_using_subcommand init" -l json -d 'Write JSON: one document, or one line per event and a summary last'
@@ -72,6 +74,7 @@ complete -c backstay -n "__fish_backstay_using_subcommand init" -s v -l verbose 
 complete -c backstay -n "__fish_backstay_using_subcommand init" -l no-progress -d 'Do not show progress'
 complete -c backstay -n "__fish_backstay_using_subcommand init" -s h -l help -d 'Print help'
 complete -c backstay -n "__fish_backstay_using_subcommand backup" -l tag -d 'Tag the snapshot; may be given several times, or with commas' -r
+complete -c backstay -n "__fish_backstay_using_subcommand backup" -l reason -d 'Why this backup is made, in words: kept with the snapshot' -r
 complete -c backstay -n "__fish_backstay_using_subcommand backup" -l host -d 'Host name for the snapshot instead of this machine\'s' -r
 complete -c backstay -n "__fish_backstay_using_subcommand backup" -l time -d 'Time of the snapshot instead of now: RFC 3339, or as in 2025-12-09 14:30' -r
 complete -c backstay -n "__fish_backstay_using_subcommand backup" -s e -l exclude -d 'Leave out what matches, as in .gitignore; an absolute path means that path; !PATTERN takes in again' -r
@@ -88,12 +91,14 @@ complete -c backstay -n "__fish_backstay_using_subcommand backup" -s r -l repo -
 complete -c backstay -n "__fish_backstay_using_subcommand backup" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand backup" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand backup" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand backup" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand backup" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand backup" -l exclude-caches -d 'Leave out what is in directories marked by a CACHEDIR.TAG'
 complete -c backstay -n "__fish_backstay_using_subcommand backup" -s x -l one-file-system -d 'Stay on the file systems of the given paths'
 complete -c backstay -n "__fish_backstay_using_subcommand backup" -l stdin -d 'Back up standard input'
 complete -c backstay -n "__fish_backstay_using_subcommand backup" -l stdin-from-command -d 'Back up what the command after -- prints; when it fails there is no snapshot'
 complete -c backstay -n "__fish_backstay_using_subcommand backup" -l force -d 'Read every file again, whether it looks changed or not'
+complete -c backstay -n "__fish_backstay_using_subcommand backup" -l no-verify -d 'Do not read back from the repository what this run stores before the snapshot is made'
 complete -c backstay -n "__fish_backstay_using_subcommand backup" -s n -l dry-run -d 'Read and count, and store nothing'
 complete -c backstay -n "__fish_backstay_using_subcommand backup" -l json -d 'Write JSON: one document, or one line per event and a summary last'
 complete -c backstay -n "__fish_backstay_using_subcommand backup" -s q -l quiet -d 'Only say what went wrong'
@@ -109,7 +114,9 @@ complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -s r -l rep
 complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -l removed -d 'List the snapshots that were removed instead: which, when, by whom and why'
 complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -l json -d 'Write JSON: one document, or one line per event and a summary last'
 complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -s q -l quiet -d 'Only say what went wrong'
 complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -s v -l verbose -d 'Say more; twice for still more'
@@ -124,7 +131,9 @@ complete -c backstay -n "__fish_backstay_using_subcommand list" -s r -l repo -d 
 complete -c backstay -n "__fish_backstay_using_subcommand list" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand list" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand list" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand list" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand list" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand list" -l removed -d 'List the snapshots that were removed instead: which, when, by whom and why'
 complete -c backstay -n "__fish_backstay_using_subcommand list" -l json -d 'Write JSON: one document, or one line per event and a summary last'
 complete -c backstay -n "__fish_backstay_using_subcommand list" -s q -l quiet -d 'Only say what went wrong'
 complete -c backstay -n "__fish_backstay_using_subcommand list" -s v -l verbose -d 'Say more; twice for still more'
@@ -137,6 +146,7 @@ complete -c backstay -n "__fish_backstay_using_subcommand ls" -s r -l repo -d 'R
 complete -c backstay -n "__fish_backstay_using_subcommand ls" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand ls" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand ls" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand ls" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand ls" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand ls" -s l -l long -d 'With mode, owner, size, time and target'
 complete -c backstay -n "__fish_backstay_using_subcommand ls" -s R -l recursive -d 'Everything under the paths'
@@ -159,6 +169,7 @@ complete -c backstay -n "__fish_backstay_using_subcommand find" -s r -l repo -d 
 complete -c backstay -n "__fish_backstay_using_subcommand find" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand find" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand find" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand find" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand find" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand find" -s i -l ignore-case -d 'Capitals do not matter'
 complete -c backstay -n "__fish_backstay_using_subcommand find" -s l -l long -d 'With mode, owner, size, time and target'
@@ -174,6 +185,7 @@ complete -c backstay -n "__fish_backstay_using_subcommand diff" -s r -l repo -d 
 complete -c backstay -n "__fish_backstay_using_subcommand diff" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand diff" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand diff" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand diff" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand diff" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand diff" -l metadata -d 'Also show what differs in nothing but mode, owner, times or attributes'
 complete -c backstay -n "__fish_backstay_using_subcommand diff" -l json -d 'Write JSON: one document, or one line per event and a summary last'
@@ -195,6 +207,7 @@ complete -c backstay -n "__fish_backstay_using_subcommand restore" -s r -l repo 
 complete -c backstay -n "__fish_backstay_using_subcommand restore" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand restore" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand restore" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand restore" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand restore" -l delta -d 'Into a directory that is there: rewrite only what differs'
 complete -c backstay -n "__fish_backstay_using_subcommand restore" -l in-place -d 'To where it came from (the target is / unless named): rewrite only what differs'
@@ -214,6 +227,7 @@ complete -c backstay -n "__fish_backstay_using_subcommand dump" -s r -l repo -d 
 complete -c backstay -n "__fish_backstay_using_subcommand dump" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand dump" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand dump" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand dump" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand dump" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand dump" -l tar -d 'Write a single file as tar too, with its metadata'
 complete -c backstay -n "__fish_backstay_using_subcommand dump" -l json -d 'Write JSON: one document, or one line per event and a summary last'
@@ -244,6 +258,7 @@ complete -c backstay -n "__fish_backstay_using_subcommand forget" -s r -l repo -
 complete -c backstay -n "__fish_backstay_using_subcommand forget" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand forget" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand forget" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand forget" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand forget" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand forget" -l keep-first -d 'Of each hour, day, week, month and year keep the first instead of the newest'
 complete -c backstay -n "__fish_backstay_using_subcommand forget" -l allow-empty -d 'A group may lose its newest complete and its newest verified snapshot'
@@ -260,6 +275,7 @@ complete -c backstay -n "__fish_backstay_using_subcommand prune" -s r -l repo -d
 complete -c backstay -n "__fish_backstay_using_subcommand prune" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand prune" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand prune" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand prune" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand prune" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand prune" -s n -l dry-run -d 'Say what would be freed, and free nothing'
 complete -c backstay -n "__fish_backstay_using_subcommand prune" -l json -d 'Write JSON: one document, or one line per event and a summary last'
@@ -276,6 +292,7 @@ complete -c backstay -n "__fish_backstay_using_subcommand verify" -s r -l repo -
 complete -c backstay -n "__fish_backstay_using_subcommand verify" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand verify" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand verify" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand verify" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand verify" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand verify" -l digests -d 'Compare every object\'s bytes with its name'
 complete -c backstay -n "__fish_backstay_using_subcommand verify" -l no-key -d 'As --digests, without opening the repository: needs no key'
@@ -295,6 +312,7 @@ complete -c backstay -n "__fish_backstay_using_subcommand check" -s r -l repo -d
 complete -c backstay -n "__fish_backstay_using_subcommand check" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand check" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand check" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand check" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand check" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand check" -l digests -d 'Compare every object\'s bytes with its name'
 complete -c backstay -n "__fish_backstay_using_subcommand check" -l no-key -d 'As --digests, without opening the repository: needs no key'
@@ -310,6 +328,7 @@ complete -c backstay -n "__fish_backstay_using_subcommand copy" -s r -l repo -d 
 complete -c backstay -n "__fish_backstay_using_subcommand copy" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand copy" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand copy" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand copy" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand copy" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand copy" -s n -l dry-run -d 'Say what would be copied, and copy nothing'
 complete -c backstay -n "__fish_backstay_using_subcommand copy" -l verify -d 'Read the whole copy back and compare digests'
@@ -329,6 +348,7 @@ complete -c backstay -n "__fish_backstay_using_subcommand tag" -s r -l repo -d '
 complete -c backstay -n "__fish_backstay_using_subcommand tag" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand tag" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand tag" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand tag" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand tag" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand tag" -l release -d 'It may expire again'
 complete -c backstay -n "__fish_backstay_using_subcommand tag" -l json -d 'Write JSON: one document, or one line per event and a summary last'
@@ -336,26 +356,30 @@ complete -c backstay -n "__fish_backstay_using_subcommand tag" -s q -l quiet -d 
 complete -c backstay -n "__fish_backstay_using_subcommand tag" -s v -l verbose -d 'Say more; twice for still more'
 complete -c backstay -n "__fish_backstay_using_subcommand tag" -l no-progress -d 'Do not show progress'
 complete -c backstay -n "__fish_backstay_using_subcommand tag" -s h -l help -d 'Print help'
-complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd kit test" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
-complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd kit test" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
-complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd kit test" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
-complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd kit test" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
-complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd kit test" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
-complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd kit test" -l json -d 'Write JSON: one document, or one line per event and a summary last'
-complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd kit test" -s q -l quiet -d 'Only say what went wrong'
-complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd kit test" -s v -l verbose -d 'Say more; twice for still more'
-complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd kit test" -l no-progress -d 'Do not show progress'
-complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd kit test" -s h -l help -d 'Print help'
-complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd kit test" -f -a "list" -d 'List passphrases and who was enrolled'
-complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd kit test" -f -a "add" -d 'Add a passphrase, or enrol somebody with --role'
-complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd kit test" -f -a "remove" -d 'Remove a passphrase'
-complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd kit test" -f -a "passwd" -d 'Put a new passphrase in the place of an old one'
-complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd kit test" -f -a "kit" -d 'Print the recovery kit: who has it can restore everything'
-complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd kit test" -f -a "test" -d 'Say what the key at hand can do, having tried it'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd revoke protect kit test" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd revoke protect kit test" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd revoke protect kit test" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd revoke protect kit test" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd revoke protect kit test" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd revoke protect kit test" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd revoke protect kit test" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd revoke protect kit test" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd revoke protect kit test" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd revoke protect kit test" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd revoke protect kit test" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd revoke protect kit test" -f -a "list" -d 'List passphrases and who was enrolled'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd revoke protect kit test" -f -a "add" -d 'Add a passphrase, or enrol somebody with --role'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd revoke protect kit test" -f -a "remove" -d 'Remove a passphrase'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd revoke protect kit test" -f -a "passwd" -d 'Put a new passphrase in the place of an old one'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd revoke protect kit test" -f -a "revoke" -d 'Revoke the key of somebody who was enrolled: what they committed stays, what they commit from now on does not count'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd revoke protect kit test" -f -a "protect" -d 'Give a key file a passphrase of its own, or another one'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd revoke protect kit test" -f -a "kit" -d 'Print the recovery kit: who has it can restore everything'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd revoke protect kit test" -f -a "test" -d 'Say what the key at hand can do, having tried it'
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from list" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from list" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from list" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from list" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from list" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from list" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from list" -l json -d 'Write JSON: one document, or one line per event and a summary last'
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Only say what went wrong'
@@ -375,6 +399,7 @@ complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_s
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -l json -d 'Write JSON: one document, or one line per event and a summary last'
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -s q -l quiet -d 'Only say what went wrong'
@@ -385,6 +410,7 @@ complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_s
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from remove" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from remove" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from remove" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from remove" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from remove" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from remove" -s n -l dry-run -d 'Say what would be left, and remove nothing'
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from remove" -l json -d 'Write JSON: one document, or one line per event and a summary last'
@@ -398,17 +424,45 @@ complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_s
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -l json -d 'Write JSON: one document, or one line per event and a summary last'
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -s q -l quiet -d 'Only say what went wrong'
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -s v -l verbose -d 'Say more; twice for still more'
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -l no-progress -d 'Do not show progress'
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from revoke" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from revoke" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from revoke" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from revoke" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from revoke" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from revoke" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from revoke" -s n -l dry-run -d 'Say whose key it is, and revoke nothing'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from revoke" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from revoke" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from revoke" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from revoke" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from revoke" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from protect" -l new-key-file -d 'File that holds the new passphrase' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from protect" -l new-key-command -d 'Program that prints the new passphrase; no shell is used' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from protect" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from protect" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from protect" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from protect" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from protect" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from protect" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from protect" -l off -d 'Take its passphrase away'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from protect" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from protect" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from protect" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from protect" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from protect" -s h -l help -d 'Print help'
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from kit" -l out -d 'New file for it, mode 0600; - for standard output' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from kit" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from kit" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from kit" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from kit" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from kit" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from kit" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from kit" -l json -d 'Write JSON: one document, or one line per event and a summary last'
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from kit" -s q -l quiet -d 'Only say what went wrong'
@@ -419,6 +473,7 @@ complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_s
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from test" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from test" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from test" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from test" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from test" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from test" -l json -d 'Write JSON: one document, or one line per event and a summary last'
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from test" -s q -l quiet -d 'Only say what went wrong'
@@ -432,6 +487,7 @@ complete -c backstay -n "__fish_backstay_using_subcommand stats" -s r -l repo -d
 complete -c backstay -n "__fish_backstay_using_subcommand stats" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand stats" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand stats" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand stats" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand stats" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand stats" -l json -d 'Write JSON: one document, or one line per event and a summary last'
 complete -c backstay -n "__fish_backstay_using_subcommand stats" -s q -l quiet -d 'Only say what went wrong'
@@ -445,6 +501,7 @@ complete -c backstay -n "__fish_backstay_using_subcommand info" -s r -l repo -d 
 complete -c backstay -n "__fish_backstay_using_subcommand info" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand info" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand info" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand info" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand info" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand info" -l json -d 'Write JSON: one document, or one line per event and a summary last'
 complete -c backstay -n "__fish_backstay_using_subcommand info" -s q -l quiet -d 'Only say what went wrong'
@@ -455,6 +512,7 @@ complete -c backstay -n "__fish_backstay_using_subcommand demo" -s r -l repo -d 
 complete -c backstay -n "__fish_backstay_using_subcommand demo" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand demo" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand demo" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand demo" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand demo" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand demo" -l keep -d 'Keep the directory, to look around in it'
 complete -c backstay -n "__fish_backstay_using_subcommand demo" -l json -d 'Write JSON: one document, or one line per event and a summary last'
@@ -466,6 +524,7 @@ complete -c backstay -n "__fish_backstay_using_subcommand completions" -s r -l r
 complete -c backstay -n "__fish_backstay_using_subcommand completions" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand completions" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand completions" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand completions" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand completions" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand completions" -l json -d 'Write JSON: one document, or one line per event and a summary last'
 complete -c backstay -n "__fish_backstay_using_subcommand completions" -s q -l quiet -d 'Only say what went wrong'
@@ -477,6 +536,7 @@ complete -c backstay -n "__fish_backstay_using_subcommand man" -s r -l repo -d '
 complete -c backstay -n "__fish_backstay_using_subcommand man" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand man" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand man" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand man" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand man" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand man" -l json -d 'Write JSON: one document, or one line per event and a summary last'
 complete -c backstay -n "__fish_backstay_using_subcommand man" -s q -l quiet -d 'Only say what went wrong'
@@ -487,6 +547,7 @@ complete -c backstay -n "__fish_backstay_using_subcommand version" -s r -l repo 
 complete -c backstay -n "__fish_backstay_using_subcommand version" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand version" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand version" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand version" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand version" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand version" -l json -d 'Write JSON: one document, or one line per event and a summary last'
 complete -c backstay -n "__fish_backstay_using_subcommand version" -s q -l quiet -d 'Only say what went wrong'
@@ -497,6 +558,7 @@ complete -c backstay -n "__fish_backstay_using_subcommand help" -s r -l repo -d 
 complete -c backstay -n "__fish_backstay_using_subcommand help" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand help" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand help" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand help" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand help" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand help" -l json -d 'Write JSON: one document, or one line per event and a summary last'
 complete -c backstay -n "__fish_backstay_using_subcommand help" -s q -l quiet -d 'Only say what went wrong'

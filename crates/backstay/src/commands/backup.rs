@@ -5,7 +5,7 @@ use crate::progress::Progress;
 use crate::render::{Render, bytes, clean, duration, shown};
 use ops::backup::{Act, Files, Reading, Report, Request, Step, What};
 use ops::{Ctx, Exit, Failure, select};
-use repo::Compression;
+use repo::{Assurance, Compression};
 use serde_json::json;
 use sources::files::{Caches, FilesReport, Filesystems, Pattern, SelectSpec, Severity};
 use sources::sqlite::Sqlite;
@@ -30,6 +30,9 @@ pub struct Args {
     /// Tag the snapshot; may be given several times, or with commas
     #[arg(long, value_name = "TAG", value_delimiter = ',')]
     tag: Vec<String>,
+    /// Why this backup is made, in words: kept with the snapshot
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
     /// Host name for the snapshot instead of this machine's
     #[arg(long, value_name = "HOST")]
     host: Option<String>,
@@ -72,6 +75,9 @@ pub struct Args {
     /// Read every file again, whether it looks changed or not
     #[arg(long)]
     force: bool,
+    /// Do not read back from the repository what this run stores before the snapshot is made
+    #[arg(long)]
+    no_verify: bool,
     /// Read and count, and store nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
@@ -113,7 +119,9 @@ pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<E
     let request = Request {
         host: args.host.clone().unwrap_or_else(|| ctx.host.clone()),
         tags: args.tag.iter().map(|tag| tag.trim().to_owned()).filter(|tag| !tag.is_empty()).collect(),
+        reason: args.reason.as_ref().map(|reason| reason.trim().to_owned()).filter(|reason| !reason.is_empty()),
         time,
+        assurance: if args.no_verify { Assurance::Acknowledged } else { Assurance::ReadBack },
         compression: args.compression,
         act,
         what: what(args)?,
@@ -251,6 +259,7 @@ fn summary(out: &Render, request: &Request, report: &Report) {
             "total_files_processed": stats.files,
             "total_bytes_processed": stats.bytes,
             "total_duration": report.seconds,
+            "verified": request.assurance == Assurance::ReadBack && request.act == Act::Do,
             "errors": report.errors,
             "warnings": report.warnings,
         }),

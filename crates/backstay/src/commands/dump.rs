@@ -48,7 +48,8 @@ pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<E
     }
     let repository = global.open(ctx, out)?;
     let snapshots = repository.snapshots()?;
-    let snapshot = select::pick_to_restore(&repository, &snapshots, &args.snapshot, &args.choose.filter())?;
+    let snapshot = select::pick_to_restore(ctx, &repository, &snapshots, &args.snapshot, &args.choose.filter())?;
+    out.repository_warnings(&ctx.take_remarks());
     let shape = if args.tar { Shape::Tar } else { Shape::Auto };
     ops::dump::dump(ctx, &repository, snapshot, (args.file.as_bytes(), shape), &mut Out(out))?;
     Ok(Exit::Ok)

@@ -20,9 +20,9 @@ pub struct Args {
     /// Make up a key and write it to this new file, instead of using a passphrase
     #[arg(long, value_name = "FILE")]
     generate_key: Option<PathBuf>,
-    /// Size of the objects that data is collected in, 1 KiB to 64 MiB
-    #[arg(long, value_name = "SIZE", default_value = "16M")]
-    pack_size: String,
+    /// Size of the objects that data is collected in, 1 KiB to 64 MiB [default: 16M in a directory, 60M in a bucket]
+    #[arg(long, value_name = "SIZE")]
+    pack_size: Option<String>,
     /// Accept a network file system, which may keep its promises less well than a disk
     #[arg(long)]
     allow_network_filesystem: bool,
@@ -33,10 +33,7 @@ pub struct Args {
 /// # Errors
 /// See [`ops::init::init`].
 pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<Exit, Failure> {
-    let bytes = ops::select::parse_size(&args.pack_size).filter(|bytes| (1 << 10..=64 << 20).contains(bytes));
-    let bytes = bytes
-        .and_then(|bytes| u32::try_from(bytes).ok())
-        .ok_or_else(|| Failure::usage(format!("--pack-size {:?} is no size from 1 KiB to 64 MiB", args.pack_size)))?;
+    let packs = args.pack_size.as_deref().map_or(Ok(PackSize::Fitting), pack_size)?;
     let at = global.locator()?;
     let key = match args.generate_key {
         Some(_) if global.key_file.is_some() || global.key_command.is_some() => {
@@ -50,7 +47,7 @@ pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<E
         }),
     };
     let on_network = if args.allow_network_filesystem { NetworkPolicy::Accept } else { NetworkPolicy::Refuse };
-    let request = Request { at, key, packs: PackSize::Bytes(bytes), on_network };
+    let request = Request { at, key, packs, on_network };
     let report = ops::init::init(ctx, &request)?;
     out.repository_warnings(&report.warnings);
     out.document(&json!({
@@ -74,4 +71,12 @@ pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<E
     let key_option = report.key_file.as_ref().map(|file| format!(" --key-file {file}")).unwrap_or_default();
     out.say(crate::render::clean(&format!("    backstay key kit -r {}{key_option}", report.repository)));
     Ok(Exit::Ok)
+}
+
+fn pack_size(text: &str) -> Result<PackSize, Failure> {
+    let bytes = ops::select::parse_size(text).filter(|bytes| (1 << 10..=64 << 20).contains(bytes));
+    let bytes = bytes.and_then(|bytes| u32::try_from(bytes).ok());
+    bytes
+        .map(PackSize::Bytes)
+        .ok_or_else(|| Failure::usage(format!("--pack-size {text:?} is no size from 1 KiB to 64 MiB")))
 }

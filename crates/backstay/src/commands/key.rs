@@ -4,7 +4,7 @@ use crate::args::Global;
 use crate::prompt;
 use crate::render::{Render, clean, local_time, shown_path};
 use clap::Subcommand;
-use ops::key::{Domain, EnrolRequest, NewPassphrase};
+use ops::key::{Domain, EnrolRequest, NewPassphrase, Protection};
 use ops::{Ctx, Exit, Failure, KeyFrom};
 use repo::{Act, DomainId, Role};
 use serde_json::json;
@@ -40,6 +40,24 @@ enum What {
     Passwd {
         /// The old one's name; not needed when it is the only one
         name: Option<String>,
+        #[command(flatten)]
+        new: NewKey,
+    },
+    /// Revoke the key of somebody who was enrolled: what they committed stays, what they commit from now on does not count
+    Revoke {
+        /// Its SIGNER, as `key list` shows it, or its label
+        whom: String,
+        /// Say whose key it is, and revoke nothing
+        #[arg(short = 'n', long)]
+        dry_run: bool,
+    },
+    /// Give a key file a passphrase of its own, or another one
+    Protect {
+        /// The key file
+        file: PathBuf,
+        /// Take its passphrase away
+        #[arg(long, conflicts_with_all = ["new_key_file", "new_key_command"])]
+        off: bool,
         #[command(flatten)]
         new: NewKey,
     },
@@ -152,6 +170,8 @@ pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<E
             out.document(&changed);
             out.say(format_args!("added passphrase {}, removed {}", clean(&changed.added), clean(&changed.removed)));
         }
+        What::Revoke { whom, dry_run } => revoke(global, ctx, out, &whom, dry_run)?,
+        What::Protect { file, off, new } => protect(global, out, &file, off, &new)?,
         What::Kit { out: file } => kit(global, ctx, out, file.as_deref())?,
         What::Test => test(global, ctx, out)?,
     }
@@ -176,7 +196,11 @@ fn list(global: &Global, ctx: &Ctx, out: &Render) -> Result<(), Failure> {
         .iter()
         .map(|row| {
             let domain = row.domain.map(|domain| domain.to_string()).unwrap_or_default();
-            vec![row.signer.clone(), row.roles.join(","), clean(&row.label), local_time(&row.created), domain]
+            let roles = match &row.revoked {
+                Some(at) => format!("{} (revoked {})", row.roles.join(","), local_time(at)),
+                None => row.roles.join(","),
+            };
+            vec![row.signer.clone(), roles, clean(&row.label), local_time(&row.created), domain]
         })
         .collect();
     out.table(&["SIGNER", "ROLES", "LABEL", "CREATED", "DOMAIN"], &[], &rows);
@@ -207,6 +231,42 @@ fn enrol(
         out.say(format_args!("  domain {domain}"));
     }
     out.say("Carry the file to where it is used as --key-file; it is kept nowhere else.");
+    Ok(())
+}
+
+fn revoke(global: &Global, ctx: &Ctx, out: &Render, whom: &str, dry_run: bool) -> Result<(), Failure> {
+    let mut repository = global.open(ctx, out)?;
+    let act = if dry_run { Act::Preview } else { Act::Do };
+    let revoked = ops::key::revoke(ctx, &mut repository, whom, act)?;
+    out.repository_warnings(&ctx.take_remarks());
+    out.document(&revoked);
+    let ops::key::Revoked { whom, snapshots, .. } = &revoked;
+    let verb = if dry_run { "would revoke" } else { "revoked" };
+    out.say(format_args!("{verb} the {} key {} ({})", whom.roles.join(","), whom.signer, clean(&whom.label)));
+    out.say(format_args!("  its {snapshots} snapshots stay; what it commits from now on does not count"));
+    if whom.roles.iter().any(|role| role == "reader") {
+        out.warning("a reader's key goes on opening what it opens: whoever has it can read what they can get at");
+    }
+    out.say("Take away its access to the place where the repository is, too: that is what keeps it from filling it.");
+    Ok(())
+}
+
+fn protect(global: &Global, out: &Render, file: &Path, off: bool, new: &NewKey) -> Result<(), Failure> {
+    let itself = Box::new(KeyFrom::File(file.to_path_buf()));
+    let from = match global.passphrase()? {
+        Some(passphrase) => KeyFrom::Protected { key: itself, passphrase: Box::new(passphrase) },
+        None => *itself,
+    };
+    let key = from.read("")?;
+    let passphrase = if off { None } else { Some(new.read(out)?) };
+    let protection = passphrase.as_ref().map_or(Protection::None, Protection::Passphrase);
+    ops::key::protect(file, &key.text, &protection)?;
+    let state = if off { "has no passphrase any more" } else { "has a passphrase of its own" };
+    out.document(&json!({ "file": shown_path(file), "protected": !off }));
+    out.say(format_args!("{} {state} (mode 0600)", shown_path(file)));
+    if !off {
+        out.say("Where nobody can type it, name it with --key-passphrase-file or BACKSTAY_KEY_PASSPHRASE_FILE.");
+    }
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use super::choose::Choose;
 use crate::args::Global;
 use crate::progress::Progress;
 use crate::render::{Render, bytes, clean, duration, shown, shown_path};
+use ops::pace::Estimate;
 use ops::restore::{Act, Report, Request};
 use ops::{Ctx, Exit, Failure, select};
 use repo::{Snapshot, key_of_path};
@@ -25,7 +26,7 @@ const NAMED_MAX: usize = 20;
                   out; everything else is restored, and the exit code is 1."
 )]
 pub struct Args {
-    /// Snapshot: an id, `latest` or latest@TIME; with :/path only what is there
+    /// Snapshot: an id, `latest`, latest-complete or latest@TIME; with :/path only what is there
     #[arg(value_name = "SNAPSHOT[:/PATH]")]
     snapshot: OsString,
     /// Directory to restore into: new or empty, but for --delta and --in-place
@@ -123,7 +124,8 @@ pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<E
     }
     let repository = global.open(ctx, out)?;
     let snapshots = repository.snapshots()?;
-    let snapshot = select::pick_to_restore(&repository, &snapshots, &name, &args.choose.filter())?;
+    let snapshot = select::pick_to_restore(ctx, &repository, &snapshots, &name, &args.choose.filter())?;
+    out.repository_warnings(&ctx.take_remarks());
     let act = if args.dry_run { Act::Preview } else { Act::Do };
     let request = Request { snapshot, plan, target, confirmed: args.confirm, act };
     let began = ctx.world.clock.monotonic();
@@ -133,7 +135,12 @@ pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<E
         ctx,
         &repository,
         &request,
-        &|found| counters.set_total(found.files, found.bytes),
+        &|found, estimate| {
+            counters.set_total(found.files, found.bytes);
+            if act == Act::Do {
+                told_plan(out, found, estimate);
+            }
+        },
         &|done| counters.set(done.files, done.bytes),
     );
     progress.finish();
@@ -144,6 +151,32 @@ pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<E
         None => told_preview(out, &request, &report),
         Some(done) => told(out, &request, &report.preview, done, seconds),
     })
+}
+
+/// What is about to be done and how long it will take, before it begins.
+fn told_plan(out: &Render, found: &Preview, estimate: &Estimate) {
+    let Preview { files, dirs, bytes: size, .. } = found;
+    out.event(
+        "plan",
+        &json!({
+            "files": files,
+            "dirs": dirs,
+            "bytes": size,
+            "estimated_seconds": estimate.seconds,
+            "estimate_measured": estimate.measured,
+        }),
+    );
+    if !out.is_quiet() && !out.is_json() {
+        out.complain(&format!("{files} files, {dirs} directories, {}: {}", bytes(*size), told_estimate(estimate)));
+    }
+}
+
+fn told_estimate(estimate: &Estimate) -> String {
+    let about = duration(estimate.seconds.max(1.0).round());
+    match estimate.measured {
+        true => format!("about {about}, going by the restores here before"),
+        false => format!("about {about}, a cautious guess: nothing was restored here before"),
+    }
 }
 
 fn told_preview(out: &Render, request: &Request<'_>, report: &Report) -> Exit {
@@ -166,6 +199,8 @@ fn told_preview(out: &Render, request: &Request<'_>, report: &Report) -> Exit {
             "overwritten_first": preview.overwritten_first.iter().map(|path| shown(path)).collect::<Vec<_>>(),
             "bytes_needed": preview.needs,
             "bytes_free": preview.has,
+            "estimated_seconds": report.estimate.seconds,
+            "estimate_measured": report.estimate.measured,
         }),
     );
     out.line(format_args!(
@@ -176,6 +211,7 @@ fn told_preview(out: &Render, request: &Request<'_>, report: &Report) -> Exit {
     let (files, dirs) = (preview.files, preview.dirs);
     out.line(format_args!("  {files} files, {dirs} directories, {}", bytes(preview.bytes)));
     out.line(format_args!("  needs {}, free {}", bytes(preview.needs), bytes(preview.has)));
+    out.line(format_args!("  {}", told_estimate(&report.estimate)));
     if matches!(request.plan.mode, RestoreMode::Delta(_)) {
         out.line(format_args!("  {} things that are there would be overwritten", preview.overwritten));
         preview.overwritten_first.iter().take(NAMED_MAX).for_each(|path| out.line(format_args!("    {}", shown(path))));

@@ -4,7 +4,7 @@ use super::choose::Choose;
 use crate::args::Global;
 use crate::render::{Render, bytes, clean, local_time};
 use ops::group::GroupBy;
-use ops::snapshots::{SnapshotGroup, SnapshotRow, SnapshotsRequest};
+use ops::snapshots::{RemovedRow, SnapshotGroup, SnapshotRow, SnapshotsRequest};
 use ops::{Ctx, Exit, Failure};
 use repo::Status;
 
@@ -19,6 +19,9 @@ pub struct Args {
     /// Only the newest N of each host and paths
     #[arg(long, value_name = "N")]
     latest: Option<usize>,
+    /// List the snapshots that were removed instead: which, when, by whom and why
+    #[arg(long, conflicts_with_all = ["latest", "group_by"])]
+    removed: bool,
     /// Show together what has these in common: host, paths, tags
     #[arg(short, long, value_name = "KEYS")]
     group_by: Option<String>,
@@ -32,6 +35,10 @@ pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<E
     let group_by = args.group_by.as_deref().map(GroupBy::parse).transpose()?;
     let request = SnapshotsRequest { filter: args.choose.filter(), latest: args.latest, group_by };
     let repository = global.open(ctx, out)?;
+    if args.removed {
+        told_removed(out, &ops::snapshots::removed(&repository, &request.filter)?);
+        return Ok(Exit::Ok);
+    }
     let groups = ops::snapshots::snapshots(&repository, &request)?;
     if request.group_by.is_some() {
         out.document(&groups);
@@ -53,12 +60,41 @@ pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<E
     Ok(Exit::Ok)
 }
 
+fn told_removed(out: &Render, removed: &[RemovedRow]) {
+    out.document(&removed);
+    let rows: Vec<Vec<String>> = removed
+        .iter()
+        .map(|row| {
+            vec![
+                row.short_id.clone(),
+                local_time(&row.time),
+                clean(&row.hostname),
+                clean(&row.paths.join(", ")),
+                local_time(&row.removed_at),
+                clean(&row.removed_by),
+                clean(&row.removed_because),
+            ]
+        })
+        .collect();
+    if !rows.is_empty() {
+        out.table(&["ID", "TIME", "HOST", "PATHS", "REMOVED", "BY", "WHY"], &[], &rows);
+    }
+    let count = removed.len();
+    out.say(format_args!("{count} removed {}", if count == 1 { "snapshot" } else { "snapshots" }));
+}
+
 fn told(out: &Render, group: &SnapshotGroup) {
     if group.snapshots.is_empty() {
         return;
     }
-    let rows: Vec<Vec<String>> = group.snapshots.iter().map(row).collect();
-    out.table(&["ID", "TIME", "HOST", "TAGS", "MARKS", "PATHS", "SIZE"], &[6], &rows);
+    let mut rows: Vec<Vec<String>> = group.snapshots.iter().map(row).collect();
+    let mut head = vec!["ID", "TIME", "HOST", "TAGS", "MARKS", "PATHS", "SIZE"];
+    if group.snapshots.iter().any(|snapshot| snapshot.reason.is_some()) {
+        head.push("REASON");
+        let reasons = group.snapshots.iter().map(|snapshot| clean(snapshot.reason.as_deref().unwrap_or_default()));
+        rows.iter_mut().zip(reasons).for_each(|(row, reason)| row.push(reason));
+    }
+    out.table(&head, &[6], &rows);
 }
 
 fn row(snapshot: &SnapshotRow) -> Vec<String> {

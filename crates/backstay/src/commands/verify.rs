@@ -66,11 +66,11 @@ pub fn run(mut args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Resu
     };
     let progress = |out: &Render| Progress::start(out, global.show(), "verify");
     let outcome = if args.no_key {
-        let store = global.locator()?.store()?;
+        let store = global.locator()?.store(ctx)?;
         let progress = progress(out);
         ops::verify::verify_without_key(ctx, &store, &|step| advance(&progress, step))?
     } else {
-        let copy = args.repair_from.as_deref().map(|text| Locator::parse(text)?.store()).transpose()?;
+        let copy = args.repair_from.as_deref().map(|text| Locator::parse(text)?.store(ctx)).transpose()?;
         let mend = match &copy {
             Some(copy) => Mend::FromCopy(copy),
             None if args.repair => Mend::FromItself,
@@ -83,7 +83,8 @@ pub fn run(mut args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Resu
             filter: args.choose.filter(),
             mend,
         };
-        let mut repository = global.open(ctx, out)?;
+        // What is on this machine's disk says nothing about the place.
+        let mut repository = global.open_by(ctx, out, |at, key| ops::open_uncached(ctx, at, key))?;
         if args.accept_loss {
             let lost = ops::verify::accept_loss(ctx, &repository)?;
             out.say(format_args!("given up for lost: {lost} heads or snapshots"));

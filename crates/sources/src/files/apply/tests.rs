@@ -3,7 +3,7 @@
 use super::*;
 use crate::files::dump::{dump, dump_tar};
 use crate::files::restored::{AfterCheck, Extras, Owner, Problem};
-use repo::{CapturePlan, Compression, Entry, Extent, Outcome, PackSize, Process, Repository, Snapshot};
+use repo::{Assurance, CapturePlan, Compression, Entry, Extent, Outcome, PackSize, Process, Repository, Snapshot};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Arc;
@@ -82,10 +82,12 @@ fn fixture_in(world: World, outcome: Outcome, mut things: Vec<Made>) -> Fixture 
         kind: "files".into(),
         paths: vec!["/data".into(), "/srv/deep/data".into()],
         tags: Vec::new(),
+        reason: None,
         program: "test".into(),
         process: Process::default(),
         compression: Compression::Level(1),
         time: None,
+        assurance: Assurance::default(),
     };
     let mut capture = repository.capture(plan).expect("begins");
     let cutter = capture.cutter();

@@ -4,7 +4,8 @@ use super::*;
 use crate::files::report::{Problems, Severity};
 use crate::files::select::{Pattern, SelectSpec};
 use repo::{
-    CapturePlan, Compression, Entry, FileNode, Located, Node, Outcome, PackSize, Process, Repository, Snapshot,
+    Assurance, CapturePlan, Compression, Entry, FileNode, Located, Node, Outcome, PackSize, Process, Repository,
+    Snapshot,
 };
 use std::collections::BTreeMap;
 use std::fs::{File, FileTimes};
@@ -97,10 +98,12 @@ impl Rig {
             kind: "files".into(),
             paths: vec!["/src".into()],
             tags: Vec::new(),
+            reason: None,
             program: "test".into(),
             process: Process::default(),
             compression: Compression::Level(1),
             time: None,
+            assurance: Assurance::default(),
         };
         self.repository.capture(plan).expect("begins")
     }

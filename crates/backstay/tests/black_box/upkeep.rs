@@ -1,175 +1,12 @@
 //! Keeping a repository, as its users meet it: lists, retention, prune, verification, copies, keys.
 
+use crate::lab::{Lab, Said, flip, noise};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-
-/// A place of its own with a repository and a key file that needs no passphrase.
-struct Lab {
-    dir: tempfile::TempDir,
-}
-
-impl Lab {
-    fn new() -> Lab {
-        let lab = Lab { dir: tempfile::tempdir().expect("temp dir") };
-        lab.ok(["init", "--generate-key", "key"]);
-        lab
-    }
-
-    /// With a small tree `src` and one snapshot of it.
-    fn backed_up() -> (Lab, String) {
-        let lab = Lab::new();
-        lab.write("src/a", b"alpha");
-        lab.write("src/sub/b", &noise(1, 300_000));
-        let id = lab.backup(&[]);
-        (lab, id)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn write(&self, name: &str, data: &[u8]) {
-        let path = self.path(name);
-        fs::create_dir_all(path.parent().expect("has a parent")).expect("mkdir");
-        fs::write(path, data).expect("writes");
-    }
-
-    fn command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_backstay"));
-        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", self.dir.path());
-        command.env("BACKSTAY_REPOSITORY", self.path("repo")).env("BACKSTAY_KEY_FILE", self.path("key"));
-        command.env("BACKSTAY_CACHE_DIR", self.path("cache")).env("BACKSTAY_STATE_DIR", self.path("state"));
-        command.args(args).stdin(Stdio::null()).current_dir(self.dir.path()).env("TZ", "UTC");
-        command
-    }
-
-    fn run<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Said {
-        Said::of(&mut self.command(args))
-    }
-
-    #[track_caller]
-    fn ok<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Said {
-        self.run(args).ends_with(0)
-    }
-
-    /// With another key.
-    fn with<const N: usize>(&self, key: &str, args: [&str; N]) -> Said {
-        Said::of(self.command(args).env("BACKSTAY_KEY_FILE", self.path(key)))
-    }
-
-    /// On a copy, from another machine: what was remembered of the original says nothing about it.
-    fn on_copy<const N: usize>(&self, copy: &str, args: [&str; N]) -> Said {
-        let mut command = self.command(args);
-        Said::of(command.env("BACKSTAY_REPOSITORY", self.path(copy)).env("BACKSTAY_STATE_DIR", self.path("state2")))
-    }
-
-    /// Backs `src` up and returns the snapshot's id.
-    #[track_caller]
-    fn backup(&self, more: &[&str]) -> String {
-        let args = ["backup", "--json"].iter().chain(more).copied().chain(["src"]);
-        let summary = self.ok(args).last_line();
-        summary["snapshot_id"].as_str().expect("an id").to_owned()
-    }
-
-    #[track_caller]
-    fn snapshots(&self) -> Vec<Value> {
-        self.ok(["snapshots", "--json"]).json().as_array().expect("an array").clone()
-    }
-
-    #[track_caller]
-    fn ids(&self) -> Vec<String> {
-        self.snapshots().iter().map(|s| s["id"].as_str().expect("an id").to_owned()).collect()
-    }
-
-    /// Every object of a repository on a shelf.
-    fn objects(&self, shelf: &str) -> Vec<PathBuf> {
-        let mut found = Vec::new();
-        let mut todo = vec![self.path(shelf)];
-        while let Some(dir) = todo.pop() {
-            for entry in fs::read_dir(dir).expect("lists") {
-                let path = entry.expect("is there").path();
-                if path.is_dir() { todo.push(path) } else { found.push(path) }
-            }
-        }
-        found.sort();
-        found
-    }
-}
-
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-impl Said {
-    fn of(command: &mut Command) -> Said {
-        let output = command.output().expect("runs");
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("the output is text");
-        Said { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
-    }
-
-    #[track_caller]
-    fn ends_with(self, code: i32) -> Said {
-        assert_eq!(self.code, code, "\nstdout: {}\nstderr: {}", self.out, self.err);
-        self
-    }
-
-    #[track_caller]
-    fn complains(self, about: &str) -> Said {
-        assert!(self.err.contains("error: ") && self.err.contains(about), "not about {about:?}: {}", self.err);
-        assert!(self.err.lines().any(|line| line.starts_with("help: ")), "no help: {}", self.err);
-        self
-    }
-
-    #[track_caller]
-    fn shows(self, what: &str) -> Said {
-        assert!(self.out.contains(what), "no {what:?} in: {}", self.out);
-        self
-    }
-
-    #[track_caller]
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.out).expect("one JSON document")
-    }
-
-    #[track_caller]
-    fn lines(&self) -> Vec<Value> {
-        self.out.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
-    }
-
-    #[track_caller]
-    fn last_line(&self) -> Value {
-        let last = self.lines().pop().expect("there is output");
-        assert_eq!(last["message_type"], "summary");
-        last
-    }
-}
-
-/// Bytes that do not compress.
-fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut x = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let next = || {
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        (x >> 24) as u8
-    };
-    std::iter::repeat_with(next).take(len).collect()
-}
-
-fn flip(path: &Path, at: u64) {
-    let mut bytes = fs::read(path).expect("reads");
-    let at = usize::try_from(at).expect("fits") % bytes.len();
-    bytes[at] ^= 1;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("chmod");
-    fs::write(path, bytes).expect("writes");
-}
+use std::path::PathBuf;
 
 fn largest(paths: &[PathBuf]) -> PathBuf {
     let size = |path: &PathBuf| fs::metadata(path).expect("is there").len();
@@ -215,7 +52,7 @@ fn snapshots_are_one_array_with_what_programs_rely_on() {
     let groups = lab.ok(["list", "--json", "--group-by", "host"]).json();
     assert_eq!(groups.as_array().map(Vec::len), Some(2));
     lab.ok(["snapshots"]).shows(&id[..8]).shows("3 snapshots");
-    lab.run(["snapshots", "--group-by", "colour"]).ends_with(2).complains("colour");
+    lab.run(["snapshots", "--group-by", "colour"]).ends_with(2).complains("colour").helps();
 }
 
 #[test]
@@ -238,9 +75,9 @@ fn ls_prints_absolute_paths_and_stays_in_the_directory_that_was_asked_for() {
         (&"file".into(), &300_000.into(), &format!("{src}/sub/b").into())
     );
     assert!(node["mtime"].is_string() && node["mode"].is_u64() && node["uid"].is_u64(), "{node}");
-    lab.run(["ls", "latest", "/not/there"]).ends_with(1).complains("/not/there");
-    lab.run(["ls", "latest", "src"]).ends_with(2).complains("src");
-    lab.run(["ls", "ffffffff"]).ends_with(1).complains("ffffffff");
+    lab.run(["ls", "latest", "/not/there"]).ends_with(1).complains("/not/there").helps();
+    lab.run(["ls", "latest", "src"]).ends_with(2).complains("src").helps();
+    lab.run(["ls", "ffffffff"]).ends_with(1).complains("ffffffff").helps();
 }
 
 #[test]
@@ -327,10 +164,10 @@ fn a_policy_keeps_with_reasons_and_a_dry_run_removes_nothing() {
     assert_eq!(lab.ids(), [&ids[0], &ids[4]].map(Clone::clone));
     let prune = &said[1]["prune"];
     assert!(prune["packs_total"].is_u64() && prune["dry_run"] == false, "{said}");
-    lab.run(["forget"]).ends_with(2).complains("rule");
-    lab.run(["forget", "--prune"]).ends_with(2).complains("rule");
-    lab.run(["forget", "--keep-last", "0"]).ends_with(2).complains("zero");
-    lab.run(["forget", "--keep-tag", "kepe"]).ends_with(2).complains("kepe");
+    lab.run(["forget"]).ends_with(2).complains("rule").helps();
+    lab.run(["forget", "--prune"]).ends_with(2).complains("rule").helps();
+    lab.run(["forget", "--keep-last", "0"]).ends_with(2).complains("zero").helps();
+    lab.run(["forget", "--keep-tag", "kepe"]).ends_with(2).complains("kepe").helps();
     lab.run(["forget", "--keep-last", "x"]).ends_with(2);
     lab.run(["forget", "--keep-last", "1", &ids[0]]).ends_with(2);
     lab.ok(["verify", "--read-data"]);
@@ -352,12 +189,12 @@ fn groups_are_judged_alone_unless_asked_otherwise() {
 #[test]
 fn named_snapshots_go_unless_held_or_the_last_of_their_source() {
     let (lab, first) = Lab::backed_up();
-    lab.run(["forget", &first]).ends_with(6).complains("last complete");
+    lab.run(["forget", &first]).ends_with(6).complains("last complete").helps();
     let second = lab.backup(&[]);
     lab.ok(["tag", "--hold", "court order 7", &first]);
     assert_eq!(lab.snapshots()[0]["hold"], "court order 7");
-    lab.run(["forget", &first]).ends_with(6).complains("court order 7");
-    lab.run(["forget", "--allow-empty", &first]).ends_with(6).complains("court order 7");
+    lab.run(["forget", &first]).ends_with(6).complains("court order 7").helps();
+    lab.run(["forget", "--allow-empty", &first]).ends_with(6).complains("court order 7").helps();
     let said = lab.ok(["forget", "--json", "--keep-last", "1"]).json();
     let reasons: Vec<&str> =
         said[0]["keep"].as_array().expect("array").iter().flat_map(|k| texts(&k["reasons"])).collect();
@@ -370,10 +207,10 @@ fn named_snapshots_go_unless_held_or_the_last_of_their_source() {
     assert_eq!(lab.ids(), std::slice::from_ref(&second));
     lab.ok(["verify", "--read-data"]);
     let third = lab.backup(&[]);
-    lab.run(["forget", &second]).ends_with(6).complains("newest verified");
+    lab.run(["forget", &second]).ends_with(6).complains("newest verified").helps();
     lab.ok(["forget", "--allow-empty", &second]);
     assert_eq!(lab.ids(), std::slice::from_ref(&third));
-    lab.run(["forget", "ffffffff"]).ends_with(1).complains("ffffffff");
+    lab.run(["forget", "ffffffff"]).ends_with(1).complains("ffffffff").helps();
     lab.ok(["forget", "--allow-empty", &third]);
     assert_eq!(lab.snapshots(), Vec::<Value>::new());
 }
@@ -393,8 +230,8 @@ fn tags_change_without_changing_ids() {
     lab.ok(["tag", "--set", "", "latest"]);
     assert_eq!(tags(&lab), "");
     assert_eq!(lab.ids(), [id]);
-    lab.run(["tag", "--add", "x"]).ends_with(2).complains("which");
-    lab.run(["tag", "latest"]).ends_with(2).complains("nothing to change");
+    lab.run(["tag", "--add", "x"]).ends_with(2).complains("which").helps();
+    lab.run(["tag", "latest"]).ends_with(2).complains("nothing to change").helps();
     lab.run(["tag", "--hold", "x", "--release", "latest"]).ends_with(2);
 }
 
@@ -418,8 +255,8 @@ fn prune_gives_space_back_and_a_dry_run_does_not() {
     lab.ok(["verify", "--read-data"]);
     let target = lab.path("out");
     lab.ok([OsStr::new("restore"), OsStr::new("latest"), OsStr::new("--target"), target.as_os_str()]);
-    lab.run(["prune", "--max-unused", "much"]).ends_with(2).complains("much");
-    lab.run(["prune", "--grace", "soon"]).ends_with(2).complains("soon");
+    lab.run(["prune", "--max-unused", "much"]).ends_with(2).complains("much").helps();
+    lab.run(["prune", "--grace", "soon"]).ends_with(2).complains("soon").helps();
     lab.ok(["prune", "--max-unused", "unlimited", "--grace", "1h"]);
 }
 
@@ -437,8 +274,8 @@ fn verify_names_the_object_and_the_paths_that_suffer() {
     lab.ok(["verify", "--read-data=1/1", "latest"]).shows("verification successful");
     lab.ok(["verify", "--read-data", "latest"]).shows("verification successful");
     lab.ok(["verify", "--read-data-subset", "50%"]).shows("verification successful");
-    lab.run(["verify", "--read-data=0%"]).ends_with(2).complains("0%");
-    lab.run(["verify", "ffffffff"]).ends_with(1).complains("ffffffff");
+    lab.run(["verify", "--read-data=0%"]).ends_with(2).complains("0%").helps();
+    lab.run(["verify", "ffffffff"]).ends_with(1).complains("ffffffff").helps();
     let pack = largest(&lab.objects("repo/packs"));
     let name = pack.file_name().expect("a name").to_str().expect("text").to_owned();
     flip(&pack, 150_000);
@@ -465,7 +302,7 @@ fn verification_without_a_key_reads_every_object() {
     lab.run(["verify", "--no-key", "--digests"]).ends_with(2);
     flip(&lab.objects("repo/heads")[0], 60);
     keyless(&lab).ends_with(4).shows("heads/");
-    lab.run(["-r", "nowhere", "verify", "--no-key"]).ends_with(10).complains("no repository");
+    lab.run(["-r", "nowhere", "verify", "--no-key"]).ends_with(10).complains("no repository").helps();
 }
 
 #[test]
@@ -510,8 +347,8 @@ fn a_copy_can_be_restored_from_and_mends_the_original() {
     lab.on_copy("second", ["verify", "--read-data"]).ends_with(0);
     // Another repository is refused, and nothing happens to it.
     lab.ok(["-r", "third", "init", "--generate-key", "third.key"]);
-    lab.run(["copy", "--to", "third"]).ends_with(1).complains("another repository");
-    lab.run(["-r", "nowhere", "copy", "--to", "fourth"]).ends_with(10).complains("no repository");
+    lab.run(["copy", "--to", "third"]).ends_with(1).complains("another repository").helps();
+    lab.run(["-r", "nowhere", "copy", "--to", "fourth"]).ends_with(10).complains("no repository").helps();
     assert!(!lab.path("fourth").exists());
     let pack = largest(&lab.objects("repo/packs"));
     flip(&pack, 150_000);
@@ -539,7 +376,10 @@ fn each_role_does_its_work_and_no_other() {
         lab.ok(["key", "add", "--role", role, "--label", &format!("the {role}"), "--out", &file]);
         let mode = fs::metadata(lab.path(&file)).expect("is there").permissions().mode();
         assert_eq!(mode & 0o7777, 0o600);
-        lab.run(["key", "add", "--role", role, "--label", "again", "--out", &file]).ends_with(1).complains(&file);
+        lab.run(["key", "add", "--role", role, "--label", "again", "--out", &file])
+            .ends_with(1)
+            .complains(&file)
+            .helps();
     }
     let list = lab.ok(["key", "list", "--json"]).json();
     let labels: BTreeSet<&str> =
@@ -551,12 +391,12 @@ fn each_role_does_its_work_and_no_other() {
     let own = lab.with("writer.key", ["snapshots", "--json"]).ends_with(0).json();
     assert_eq!(own.as_array().map(Vec::len), Some(1));
     assert_ne!(own[0]["id"], first.as_str());
-    lab.with("writer.key", ["restore", "latest", "--target", "none"]).ends_with(13).complains("reader");
-    lab.with("writer.key", ["ls", "latest"]).ends_with(13).complains("reader");
+    lab.with("writer.key", ["restore", "latest", "--target", "none"]).ends_with(13).complains("reader").helps();
+    lab.with("writer.key", ["ls", "latest"]).ends_with(13).complains("reader").helps();
     lab.with("writer.key", ["forget", "--keep-last", "1", "--allow-empty", "latest"]).ends_with(2);
-    lab.with("writer.key", ["forget", "--allow-empty", "latest"]).ends_with(13).complains("keeper");
-    lab.with("writer.key", ["prune"]).ends_with(13).complains("keeper");
-    lab.with("writer.key", ["tag", "--add", "x", "latest"]).ends_with(13).complains("keeper");
+    lab.with("writer.key", ["forget", "--allow-empty", "latest"]).ends_with(13).complains("keeper").helps();
+    lab.with("writer.key", ["prune"]).ends_with(13).complains("keeper").helps();
+    lab.with("writer.key", ["tag", "--add", "x", "latest"]).ends_with(13).complains("keeper").helps();
     lab.with("writer.key", ["key", "add", "--role", "reader", "--label", "x", "--out", "x.key"]).ends_with(13);
     assert!(!lab.path("x.key").exists());
     // A keeper sees all, prunes, copies, verifies digests, and reads nothing.
@@ -565,17 +405,17 @@ fn each_role_does_its_work_and_no_other() {
     lab.with("keeper.key", ["tag", "--add", "kept", &first]).ends_with(0);
     lab.with("keeper.key", ["prune"]).ends_with(0);
     lab.with("keeper.key", ["verify", "--digests"]).ends_with(0).shows("verification successful: 2 snapshots");
-    lab.with("keeper.key", ["verify", "--read-data"]).ends_with(13).complains("reader");
+    lab.with("keeper.key", ["verify", "--read-data"]).ends_with(13).complains("reader").helps();
     lab.with("keeper.key", ["copy", "--to", "copy"]).ends_with(0);
-    lab.with("keeper.key", ["restore", "latest", "--target", "none"]).ends_with(13).complains("reader");
-    lab.with("keeper.key", ["backup", "src"]).ends_with(13).complains("writer");
+    lab.with("keeper.key", ["restore", "latest", "--target", "none"]).ends_with(13).complains("reader").helps();
+    lab.with("keeper.key", ["backup", "src"]).ends_with(13).complains("writer").helps();
     lab.with("keeper.key", ["key", "kit", "--out", "none.txt"]).ends_with(13);
     // A reader restores and changes nothing.
     lab.with("reader.key", ["restore", "latest", "--target", "out"]).ends_with(0);
     lab.with("reader.key", ["verify", "--read-data"]).ends_with(0);
-    lab.with("reader.key", ["backup", "src"]).ends_with(13).complains("writer");
-    lab.with("reader.key", ["prune"]).ends_with(13).complains("keeper");
-    lab.with("reader.key", ["forget", "--allow-empty", "latest"]).ends_with(13).complains("keeper");
+    lab.with("reader.key", ["backup", "src"]).ends_with(13).complains("writer").helps();
+    lab.with("reader.key", ["prune"]).ends_with(13).complains("keeper").helps();
+    lab.with("reader.key", ["forget", "--allow-empty", "latest"]).ends_with(13).complains("keeper").helps();
     assert!(!lab.path("none").exists() && !lab.path("none.txt").exists());
     let can = |key: &str| {
         let test = lab.with(key, ["key", "test", "--json"]).ends_with(0).json();
@@ -603,7 +443,8 @@ fn each_role_does_its_work_and_no_other() {
     assert_eq!(seen.as_array().map(Vec::len), Some(1));
     lab.run(["key", "add", "--role", "writer", "--label", "x", "--domain", "same-as", "nobody", "--out", "x.key"])
         .ends_with(1)
-        .complains("nobody");
+        .complains("nobody")
+        .helps();
 }
 
 #[test]
@@ -617,9 +458,9 @@ fn passphrases_are_added_changed_and_removed_but_never_the_last() {
     let added = lab.ok(["key", "add", "--json", "--new-key-file", "one"]).json();
     let one = added["added"].as_str().expect("a name").to_owned();
     lab.with("one", ["snapshots"]).ends_with(0);
-    lab.run(["key", "remove", &one]).ends_with(1).complains("last");
-    lab.run(["key", "add", "--new-key-file", "empty"]).ends_with(1).complains("empty");
-    lab.run(["key", "add"]).ends_with(2).complains("new passphrase");
+    lab.run(["key", "remove", &one]).ends_with(1).complains("last").helps();
+    lab.run(["key", "add", "--new-key-file", "empty"]).ends_with(1).complains("empty").helps();
+    lab.run(["key", "add"]).ends_with(2).complains("new passphrase").helps();
     // With the only passphrase: no name is needed.
     lab.with("one", ["key", "passwd", "--new-key-file", "two"]).ends_with(0);
     lab.with("one", ["snapshots"]).ends_with(12);
@@ -627,20 +468,20 @@ fn passphrases_are_added_changed_and_removed_but_never_the_last() {
     let names = lab.ok(["key", "list", "--json"]).json();
     let names: Vec<String> = texts(&names["passphrases"]).iter().map(|name| (*name).to_owned()).collect();
     assert_eq!(names.len(), 2);
-    lab.with("two", ["key", "passwd", "--new-key-file", "one"]).ends_with(2).complains(&names[0]);
+    lab.with("two", ["key", "passwd", "--new-key-file", "one"]).ends_with(2).complains(&names[0]).helps();
     lab.ok(["key", "remove", "--dry-run", &names[0]]);
     lab.ok(["key", "remove", &names[0]]);
     let opened = ["two", "three"].map(|key| lab.with(key, ["snapshots"]).code);
     assert!(opened == [0, 12] || opened == [12, 0], "{opened:?}");
-    lab.run(["key", "remove", "nothing"]).ends_with(1).complains("nothing");
+    lab.run(["key", "remove", "nothing"]).ends_with(1).complains("nothing").helps();
 }
 
 #[test]
 fn the_recovery_kit_restores_by_itself() {
     let (lab, _) = Lab::backed_up();
-    lab.run(["key", "kit"]).ends_with(2).complains("secret");
+    lab.run(["key", "kit"]).ends_with(2).complains("secret").helps();
     lab.ok(["key", "kit", "--out", "kit.txt"]);
-    lab.run(["key", "kit", "--out", "kit.txt"]).ends_with(1).complains("kit.txt");
+    lab.run(["key", "kit", "--out", "kit.txt"]).ends_with(1).complains("kit.txt").helps();
     assert_eq!(fs::metadata(lab.path("kit.txt")).expect("is there").permissions().mode() & 0o7777, 0o600);
     let kit = fs::read_to_string(lab.path("kit.txt")).expect("reads");
     assert!(kit.contains("AGE-SECRET-KEY-1") && kit.contains(lab.path("repo").to_str().expect("text")), "{kit}");
@@ -679,7 +520,7 @@ fn an_ambiguous_id_names_the_candidates() {
         [&["ls"][..], &["forget"], &["tag", "--add", "x"], &["stats"], &["verify"], &["find", "a", "--snapshot"]]
     {
         let args = verb.iter().copied().chain([digit.as_str()]);
-        lab.run(args).ends_with(1).complains("ambiguous");
+        lab.run(args).ends_with(1).complains("ambiguous").helps();
     }
     assert_eq!(lab.ids().len(), 17);
 }

@@ -1,112 +1,13 @@
 //! The program as its users meet it: exit codes, streams, files.
 
+use crate::lab::{Lab, PASSPHRASE, Said};
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-
-const PASSPHRASE: &str = "correct horse battery staple";
-
-/// A place of its own with a key file and room for a repository.
-struct Lab {
-    dir: tempfile::TempDir,
-}
-
-impl Lab {
-    fn new() -> Lab {
-        let lab = Lab { dir: tempfile::tempdir().expect("temp dir") };
-        lab.write("key", format!("{PASSPHRASE}\n").as_bytes());
-        fs::set_permissions(lab.path("key"), fs::Permissions::from_mode(0o600)).expect("chmod");
-        lab
-    }
-
-    /// With a repository, a small tree `src`, and one snapshot of it.
-    fn backed_up() -> Lab {
-        let lab = Lab::new();
-        lab.ok(["init"]);
-        lab.write("src/a", b"alpha");
-        lab.write("src/sub/b", &[7; 300_000]);
-        lab.ok([OsStr::new("backup"), lab.path("src").as_os_str()]);
-        lab
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn write(&self, name: &str, data: &[u8]) {
-        let path = self.path(name);
-        fs::create_dir_all(path.parent().expect("has a parent")).expect("mkdir");
-        fs::write(path, data).expect("writes");
-    }
-
-    fn command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_backstay"));
-        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", self.dir.path());
-        command.env("BACKSTAY_REPOSITORY", self.path("repo")).env("BACKSTAY_KEY_FILE", self.path("key"));
-        command.env("BACKSTAY_CACHE_DIR", self.path("cache")).env("BACKSTAY_STATE_DIR", self.path("state"));
-        command.args(args).stdin(Stdio::null()).current_dir(self.dir.path());
-        command
-    }
-
-    fn run<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Said {
-        Said::of(self.command(args).output().expect("runs"))
-    }
-
-    fn ok<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Said {
-        self.run(args).ends_with(0)
-    }
-}
-
-/// What the program said and how it ended.
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-impl Said {
-    fn of(output: Output) -> Said {
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("the output is text");
-        let code = output.status.code().unwrap_or(-1);
-        let said = Said { code, out: text(output.stdout), err: text(output.stderr) };
-        let raw = |c: char| c.is_control() && c != '\n' && c != '\t';
-        assert!(!said.out.contains(raw) && !said.err.contains(raw), "control characters:\n{}{}", said.out, said.err);
-        said
-    }
-
-    #[track_caller]
-    fn ends_with(self, code: i32) -> Said {
-        assert_eq!(self.code, code, "\nstdout: {}\nstderr: {}", self.out, self.err);
-        self
-    }
-
-    /// An error and its remedy.
-    #[track_caller]
-    fn complains(self, about: &str) -> Said {
-        assert!(self.err.contains("error: ") && self.err.contains(about), "not about {about:?}: {}", self.err);
-        self
-    }
-
-    #[track_caller]
-    fn helps(self) -> Said {
-        assert!(self.err.lines().any(|line| line.starts_with("help: ")), "no help: {}", self.err);
-        self
-    }
-
-    /// The last line, which must be the summary.
-    #[track_caller]
-    fn summary(&self) -> serde_json::Value {
-        let last = self.out.lines().next_back().expect("there is output");
-        let summary: serde_json::Value = serde_json::from_str(last).expect("the last line is JSON");
-        assert_eq!(summary["message_type"], "summary");
-        assert_eq!(summary["schema_version"], 1);
-        summary
-    }
-}
+use std::process::{Command, Stdio};
 
 fn walk(dir: &Path) -> Vec<PathBuf> {
     let mut all = Vec::new();
@@ -126,7 +27,7 @@ fn everything_under(dir: &Path) -> Vec<u8> {
 
 #[test]
 fn no_repository_is_10_wrong_key_is_12_nonsense_is_2() {
-    let lab = Lab::new();
+    let lab = Lab::bare();
     lab.run(["snapshots"]).ends_with(10).complains("no repository").helps();
     fs::create_dir(lab.path("repo")).expect("mkdir");
     lab.run(["snapshots"]).ends_with(10).helps();
@@ -134,22 +35,22 @@ fn no_repository_is_10_wrong_key_is_12_nonsense_is_2() {
     lab.write("wrong", b"wrong");
     for code in [["snapshots"], ["stats"]] {
         let mut command = lab.command(code);
-        Said::of(command.env("BACKSTAY_KEY_FILE", lab.path("wrong")).output().expect("runs")).ends_with(12).helps();
+        Said::from(command.env("BACKSTAY_KEY_FILE", lab.path("wrong")).output().expect("runs")).ends_with(12).helps();
     }
     lab.run(["nonsense"]).ends_with(2);
     lab.run(["snapshots", "--nonsense"]).ends_with(2);
     lab.run(["-r", "s3://host/bucket", "snapshots"]).ends_with(2).complains("s3").helps();
     let mut command = lab.command(["snapshots"]);
-    Said::of(command.env_remove("BACKSTAY_REPOSITORY").output().expect("runs")).ends_with(2).helps();
+    Said::from(command.env_remove("BACKSTAY_REPOSITORY").output().expect("runs")).ends_with(2).helps();
     let mut command = lab.command(["snapshots"]);
-    Said::of(command.env_remove("BACKSTAY_KEY_FILE").output().expect("runs")).ends_with(12).helps();
+    Said::from(command.env_remove("BACKSTAY_KEY_FILE").output().expect("runs")).ends_with(12).helps();
     let mut command = lab.command(["snapshots", "-r", "nowhere"]);
-    Said::of(command.env_remove("BACKSTAY_KEY_FILE").output().expect("runs")).ends_with(10);
+    Said::from(command.env_remove("BACKSTAY_KEY_FILE").output().expect("runs")).ends_with(10);
 }
 
 #[test]
 fn init_refuses_what_is_there_and_says_that_the_key_matters() {
-    let lab = Lab::new();
+    let lab = Lab::bare();
     let said = lab.ok(["init"]);
     assert!(said.out.contains("NOTHING CAN BE RESTORED") && said.out.contains("key kit"), "{}", said.out);
     lab.run(["init"]).ends_with(1).complains("already").helps();
@@ -160,7 +61,7 @@ fn init_refuses_what_is_there_and_says_that_the_key_matters() {
 
 #[test]
 fn a_generated_key_is_a_file_only_its_owner_may_read_and_never_replaces_one() {
-    let lab = Lab::new();
+    let lab = Lab::bare();
     let said = lab.ok(["init", "--json", "--generate-key", "new.key"]);
     let document: serde_json::Value = serde_json::from_str(&said.out).expect("one document");
     assert_eq!(document["key"], "key file");
@@ -176,7 +77,7 @@ fn a_generated_key_is_a_file_only_its_owner_may_read_and_never_replaces_one() {
 
 #[test]
 fn keys_come_from_files_commands_descriptors_and_the_environment_but_never_from_arguments() {
-    let lab = Lab::new();
+    let lab = Lab::bare();
     lab.ok(["init"]);
     let without = |args: &[&str]| {
         let mut command = lab.command(args);
@@ -184,16 +85,16 @@ fn keys_come_from_files_commands_descriptors_and_the_environment_but_never_from_
         command
     };
     lab.ok(["snapshots", "--password-file", "key"]);
-    Said::of(without(&["snapshots", "--password-command", "cat key"]).output().expect("runs")).ends_with(0);
-    Said::of(without(&["snapshots", "--key-command", "cat 'key'"]).output().expect("runs")).ends_with(0);
-    Said::of(without(&["snapshots", "--key-command", "false"]).output().expect("runs")).ends_with(12).helps();
-    Said::of(without(&["snapshots"]).env("BACKSTAY_KEY", PASSPHRASE).output().expect("runs")).ends_with(0);
-    Said::of(without(&["snapshots"]).env("BACKSTAY_KEY_COMMAND", "cat key").output().expect("runs")).ends_with(0);
+    Said::from(without(&["snapshots", "--password-command", "cat key"]).output().expect("runs")).ends_with(0);
+    Said::from(without(&["snapshots", "--key-command", "cat 'key'"]).output().expect("runs")).ends_with(0);
+    Said::from(without(&["snapshots", "--key-command", "false"]).output().expect("runs")).ends_with(12).helps();
+    Said::from(without(&["snapshots"]).env("BACKSTAY_KEY", PASSPHRASE).output().expect("runs")).ends_with(0);
+    Said::from(without(&["snapshots"]).env("BACKSTAY_KEY_COMMAND", "cat key").output().expect("runs")).ends_with(0);
     let mut command = without(&["snapshots"]);
     let mut child =
         command.env("BACKSTAY_KEY_FD", "0").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("runs");
     child.stdin.take().expect("piped").write_all(PASSPHRASE.as_bytes()).expect("writes");
-    Said::of(child.wait_with_output().expect("ends")).ends_with(0);
+    Said::from(child.wait_with_output().expect("ends")).ends_with(0);
     for option in ["--key", "--password", "--passphrase"] {
         lab.run(["snapshots", option, PASSPHRASE]).ends_with(2);
     }
@@ -201,7 +102,7 @@ fn keys_come_from_files_commands_descriptors_and_the_environment_but_never_from_
 
 #[test]
 fn a_key_file_that_others_may_read_gets_one_line_of_warning() {
-    let lab = Lab::new();
+    let lab = Lab::bare();
     lab.ok(["init"]);
     assert_eq!(lab.ok(["snapshots"]).err, "");
     fs::set_permissions(lab.path("key"), fs::Permissions::from_mode(0o644)).expect("chmod");
@@ -211,17 +112,17 @@ fn a_key_file_that_others_may_read_gets_one_line_of_warning() {
 
 #[test]
 fn a_backup_comes_back_byte_for_byte_and_its_summary_is_the_last_line() {
-    let lab = Lab::backed_up();
+    let lab = Lab::with_passphrase();
     lab.write("src/new", b"new");
     let said = lab.ok([OsStr::new("backup"), OsStr::new("--json"), lab.path("src").as_os_str()]);
-    let summary = said.summary();
+    let summary = said.last_line();
     assert_eq!(summary["snapshot_id"].as_str().map(str::len), Some(64));
     assert_eq!((summary["files_new"].as_u64(), summary["files_unmodified"].as_u64()), (Some(1), Some(2)), "{summary}");
     assert_eq!(summary["status"], "complete");
     let target = lab.path("out");
     let args = [OsStr::new("restore"), OsStr::new("latest"), OsStr::new("--target"), target.as_os_str()];
     let said = lab.ok(args.iter().copied().chain([OsStr::new("--json")]));
-    assert_eq!(said.summary()["status"], "complete");
+    assert_eq!(said.last_line()["status"], "complete");
     let back = |name: &str| fs::read(target.join(lab.path("src").strip_prefix("/").expect("absolute")).join(name));
     assert_eq!(back("a").expect("is back"), b"alpha");
     assert_eq!(back("sub/b").expect("is back"), [7; 300_000]);
@@ -230,7 +131,7 @@ fn a_backup_comes_back_byte_for_byte_and_its_summary_is_the_last_line() {
 
 #[test]
 fn a_part_comes_back_without_the_path_before_it() {
-    let lab = Lab::backed_up();
+    let lab = Lab::with_passphrase();
     let part = format!("latest:{}", lab.path("src/sub").display());
     lab.ok(["restore", &part, "--target", "part"]);
     assert_eq!(fs::read(lab.path("part/b")).expect("is back").len(), 300_000);
@@ -239,7 +140,7 @@ fn a_part_comes_back_without_the_path_before_it() {
 
 #[test]
 fn a_missing_path_is_named_and_makes_the_backup_incomplete_or_impossible() {
-    let lab = Lab::backed_up();
+    let lab = Lab::with_passphrase();
     lab.run([OsStr::new("backup"), lab.path("src").as_os_str(), OsStr::new("/does/not/exist")])
         .ends_with(3)
         .complains("/does/not/exist");
@@ -249,7 +150,7 @@ fn a_missing_path_is_named_and_makes_the_backup_incomplete_or_impossible() {
 
 #[test]
 fn a_target_that_is_not_empty_is_6_and_one_that_is_a_file_is_21() {
-    let lab = Lab::backed_up();
+    let lab = Lab::with_passphrase();
     lab.write("full/thing", b"x");
     lab.run(["restore", "latest", "--target", "full"]).ends_with(6).complains("not empty").helps();
     lab.run(["restore", "latest", "--target", "full", "--delta"]).ends_with(6).complains("not confirmed").helps();
@@ -266,7 +167,7 @@ fn a_target_that_is_not_empty_is_6_and_one_that_is_a_file_is_21() {
 
 #[test]
 fn an_unknown_snapshot_is_1_and_an_ambiguous_one_names_the_candidates() {
-    let lab = Lab::backed_up();
+    let lab = Lab::with_passphrase();
     lab.run(["restore", "ffffffff", "--target", "none"]).ends_with(1).complains("ffffffff").helps();
     lab.run(["restore", "latest@2001-01-01", "--target", "none"]).ends_with(1).helps();
     lab.run(["restore", "latest@nonsense", "--target", "none"]).ends_with(2).helps();
@@ -275,7 +176,7 @@ fn an_unknown_snapshot_is_1_and_an_ambiguous_one_names_the_candidates() {
     let shared = (0..17).find_map(|n| {
         lab.write("src/n", format!("{n}").as_bytes());
         let said = lab.ok([OsStr::new("backup"), OsStr::new("--json"), lab.path("src").as_os_str()]);
-        let id = said.summary()["snapshot_id"].as_str().expect("a text").to_owned();
+        let id = said.last_line()["snapshot_id"].as_str().expect("a text").to_owned();
         let twin = seen.iter().find(|other: &&String| other[..1] == id[..1]).map(|other| (other.clone(), id.clone()));
         seen.push(id);
         twin
@@ -288,7 +189,7 @@ fn an_unknown_snapshot_is_1_and_an_ambiguous_one_names_the_candidates() {
 
 #[test]
 fn names_with_line_ends_and_raw_bytes_are_shown_escaped_and_come_back() {
-    let lab = Lab::new();
+    let lab = Lab::bare();
     lab.ok(["init"]);
     fs::create_dir(lab.path("src")).expect("mkdir");
     let name = OsStr::from_bytes(b"new\nline\x1b[31m\xff");
@@ -303,20 +204,20 @@ fn names_with_line_ends_and_raw_bytes_are_shown_escaped_and_come_back() {
 
 #[test]
 fn standard_input_becomes_a_file_and_comes_back_through_dump() {
-    let lab = Lab::new();
+    let lab = Lab::bare();
     lab.ok(["init"]);
     let mut command = lab.command(["backup", "--stdin", "--stdin-filename", "dump.sql", "--json"]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("runs");
     let data = b"select 1;\n".repeat(50_000);
     child.stdin.take().expect("piped").write_all(&data).expect("writes");
-    Said::of(child.wait_with_output().expect("ends")).ends_with(0).summary();
+    Said::from(child.wait_with_output().expect("ends")).ends_with(0).last_line();
     let output = lab.command(["dump", "latest", "/dump.sql"]).output().expect("runs");
     assert!(output.status.success() && output.stdout == data);
 }
 
 #[test]
 fn a_command_that_fails_leaves_no_snapshot() {
-    let lab = Lab::new();
+    let lab = Lab::bare();
     lab.ok(["init"]);
     let args =
         |script: &'static str| ["backup", "--stdin-filename", "x", "--stdin-from-command", "--", "sh", "-c", script];
@@ -328,19 +229,19 @@ fn a_command_that_fails_leaves_no_snapshot() {
 
 #[test]
 fn a_dry_run_stores_nothing() {
-    let lab = Lab::backed_up();
+    let lab = Lab::with_passphrase();
     let before = everything_under(&lab.path("repo/packs"));
     lab.write("src/c", b"gamma");
     let said =
         lab.ok([OsStr::new("backup"), OsStr::new("--dry-run"), OsStr::new("--json"), lab.path("src").as_os_str()]);
-    assert_eq!(said.summary()["dry_run"], true);
+    assert_eq!(said.last_line()["dry_run"], true);
     assert_eq!(everything_under(&lab.path("repo/packs")), before);
     assert_eq!(lab.ok(["snapshots", "--json"]).out.matches("short_id").count(), 1);
 }
 
 #[test]
 fn errors_are_lines_of_json_too_when_json_is_asked_for() {
-    let lab = Lab::new();
+    let lab = Lab::bare();
     let said = lab.run(["snapshots", "--json"]).ends_with(10).complains("no repository").helps();
     let line = said.err.lines().next_back().expect("a line");
     let error: serde_json::Value = serde_json::from_str(line).expect("JSON");
@@ -351,7 +252,7 @@ fn errors_are_lines_of_json_too_when_json_is_asked_for() {
 
 #[test]
 fn a_reader_that_goes_away_ends_the_program_quietly() {
-    let lab = Lab::new();
+    let lab = Lab::bare();
     let mut command = lab.command(["completions", "bash"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
     drop(child.stdout.take());
@@ -360,7 +261,7 @@ fn a_reader_that_goes_away_ends_the_program_quietly() {
 
 #[test]
 fn help_version_manual_and_completions_are_there() {
-    let lab = Lab::new();
+    let lab = Lab::bare();
     assert!(lab.ok(["help", "exit-codes"]).out.contains("130"));
     assert!(lab.ok(["help", "environment"]).out.contains("BACKSTAY_KEY_FD"));
     assert!(lab.ok(["help", "restore"]).out.contains("--confirm"));
@@ -384,18 +285,18 @@ fn help_version_manual_and_completions_are_there() {
 
 #[test]
 fn the_demonstration_keeps_its_promises_and_leaves_nothing() {
-    let lab = Lab::new();
+    let lab = Lab::bare();
     fs::create_dir(lab.path("tmp")).expect("mkdir");
     let mut command = lab.command(["demo", "--json"]);
-    let said = Said::of(command.env("TMPDIR", lab.path("tmp")).output().expect("runs")).ends_with(0);
-    assert!(said.summary()["transactions"].as_u64() > Some(20), "{}", said.out);
+    let said = Said::from(command.env("TMPDIR", lab.path("tmp")).output().expect("runs")).ends_with(0);
+    assert!(said.last_line()["transactions"].as_u64() > Some(20), "{}", said.out);
     assert_eq!(fs::read_dir(lab.path("tmp")).expect("lists").count(), 0);
     assert!(!lab.path("repo").exists() && !lab.path("cache").exists() && !lab.path("state").exists());
 }
 
 #[test]
 fn an_interrupt_ends_a_backup_with_130_and_without_a_snapshot() {
-    let lab = Lab::new();
+    let lab = Lab::bare();
     lab.ok(["init"]);
     for (signal, code) in [("INT", 130), ("TERM", 143)] {
         let mut command = lab.command(["backup", "--stdin"]);
@@ -411,7 +312,7 @@ fn an_interrupt_ends_a_backup_with_130_and_without_a_snapshot() {
         }
         let killed = Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status().expect("runs");
         assert!(killed.success());
-        Said::of(child.wait_with_output().expect("ends")).ends_with(code);
+        Said::from(child.wait_with_output().expect("ends")).ends_with(code);
         drop(stdin);
     }
     assert_eq!(lab.ok(["snapshots", "--json"]).out.trim(), "[]");
@@ -419,7 +320,7 @@ fn an_interrupt_ends_a_backup_with_130_and_without_a_snapshot() {
 
 #[test]
 fn lists_of_files_are_read_by_line_and_by_nul() {
-    let lab = Lab::new();
+    let lab = Lab::bare();
     lab.ok(["init"]);
     for name in ["a", "b\nc", "#d", "e"] {
         lab.write(&format!("src/{name}"), name.as_bytes());
@@ -435,7 +336,7 @@ fn lists_of_files_are_read_by_line_and_by_nul() {
 
 #[test]
 fn the_repository_and_the_cache_are_never_backed_up_into_themselves() {
-    let lab = Lab::backed_up();
+    let lab = Lab::with_passphrase();
     lab.ok(["backup", "."]);
     let listed = lab.ok(["ls", "latest"]).out;
     assert!(listed.contains("src/a") && !listed.contains("packs") && !listed.contains("/cache/"), "{listed}");
@@ -443,7 +344,7 @@ fn the_repository_and_the_cache_are_never_backed_up_into_themselves() {
 
 #[test]
 fn a_repository_that_was_put_back_to_an_older_state_is_noticed() {
-    let lab = Lab::backed_up();
+    let lab = Lab::with_passphrase();
     let copy = |from: &str, to: &str| {
         let done = Command::new("cp").arg("-a").args([lab.path(from), lab.path(to)]).status().expect("runs");
         assert!(done.success());
@@ -461,7 +362,7 @@ fn a_repository_that_was_put_back_to_an_older_state_is_noticed() {
 
 #[test]
 fn what_is_damaged_is_named_and_everything_else_comes_back() {
-    let lab = Lab::backed_up();
+    let lab = Lab::with_passphrase();
     lab.write("src/c", &[9; 200_000]);
     for n in 0..30u8 {
         let data: Vec<u8> = (0..150_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8 ^ n).collect();
@@ -478,7 +379,7 @@ fn what_is_damaged_is_named_and_everything_else_comes_back() {
     fs::write(pack, bytes).expect("writes");
     let part = format!("latest:{}", lab.path("src").display());
     let said = lab.run(["restore", &part, "--target", "out", "--json"]).ends_with(1);
-    let summary = said.summary();
+    let summary = said.last_line();
     let failed = summary["errors"].as_u64().expect("a number");
     assert!(failed > 0 && failed < 30, "{summary}");
     assert_eq!(said.err.matches("\"message_type\":\"error\"").count() as u64, failed);

@@ -1,0 +1,50 @@
+//! What a run of the simulation counts, and shows.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Counts of many worlds.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Worlds that were run.
+    pub worlds: u64,
+    /// Turns taken in them.
+    pub turns: u64,
+    /// What went wrong, by name.
+    pub faults: BTreeMap<String, u64>,
+    /// What the engine answered, by kind of error.
+    pub errors: BTreeMap<String, u64>,
+}
+
+impl Tally {
+    /// One world more.
+    pub fn add_world(&mut self, turns: u64, faults: &BTreeMap<String, u64>, errors: &BTreeMap<String, u64>) {
+        self.add(&Tally { worlds: 1, turns, faults: faults.clone(), errors: errors.clone() });
+    }
+
+    /// What another counted.
+    pub fn add(&mut self, other: &Tally) {
+        self.worlds += other.worlds;
+        self.turns += other.turns;
+        for (mine, theirs) in [(&mut self.faults, &other.faults), (&mut self.errors, &other.errors)] {
+            theirs.iter().for_each(|(name, count)| *mine.entry(name.clone()).or_default() += count);
+        }
+    }
+
+    /// As text.
+    pub fn show(&self, took: Duration) -> String {
+        let list = |counts: &BTreeMap<String, u64>| {
+            counts.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
+        };
+        let faults: u64 = self.faults.values().sum();
+        format!(
+            "{} worlds, {} turns, {faults} faults, {:.0} s\nfaults by kind: {}\nerrors reached, {} kinds: {}",
+            self.worlds,
+            self.turns,
+            took.as_secs_f64(),
+            list(&self.faults),
+            self.errors.len(),
+            list(&self.errors)
+        )
+    }
+}
