@@ -7,6 +7,7 @@
 // Talking to the terminal is what this program does.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod floor;
 mod race;
 mod report;
 mod same;

@@ -3,6 +3,7 @@
 //! What it may not know: how anything was measured. Where data comes from and goes: results in, text out. Of several
 //! rounds the one with the shortest wall time counts: on a machine that others use too, it is the least disturbed one.
 
+use crate::floor::{Against, FLOORS, MEMORY_MIB_MAX, Measure};
 use crate::race::{Caches, Column, Results, Sample, Step, steps};
 use crate::tool::Tool;
 use crate::workload::{Kind, Workload};
@@ -24,15 +25,6 @@ pub struct Circumstances {
     pub absent: Vec<(Tool, String)>,
     /// What was backed up.
     pub workloads: Vec<Workload>,
-}
-
-/// What is compared in one table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Measure {
-    Wall,
-    Cpu,
-    Memory,
-    Stored,
 }
 
 impl Measure {
@@ -93,14 +85,14 @@ fn best(samples: &[Sample]) -> Option<&Sample> {
 
 /// One table: the names of its columns, and its lines.
 struct Table {
-    measure: Measure,
+    title: &'static str,
     head: Vec<String>,
     lines: Vec<Vec<String>>,
 }
 
 fn tables(circumstances: &Circumstances, results: &Results) -> Vec<Table> {
     let tools: Vec<Tool> = circumstances.versions.iter().map(|(tool, _)| *tool).collect();
-    Measure::ALL
+    let mut all: Vec<Table> = Measure::ALL
         .iter()
         .map(|measure| {
             let mut head = vec![String::new()];
@@ -113,22 +105,67 @@ fn tables(circumstances: &Circumstances, results: &Results) -> Vec<Table> {
                 .filter(|column| *measure != Measure::Stored || column.step.stored().is_some())
                 .map(|column| line(column, *measure, &tools, results))
                 .collect();
-            Table { measure: *measure, head, lines }
+            Table { title: measure.title(), head, lines }
         })
-        .collect()
+        .collect();
+    let head = ["", "floor", "measured", ""].map(str::to_owned).to_vec();
+    all.push(Table { title: "Floors", head, lines: floors(results) });
+    all
+}
+
+/// What a tool needed, when that counts.
+fn figure(results: &Results, column: Column, measure: Measure, tool: Tool) -> Option<f64> {
+    let samples = results.samples.get(&(column, tool)).map(Vec::as_slice).unwrap_or_default();
+    best(samples).and_then(|sample| measure.of(sample))
 }
 
 fn line(column: Column, measure: Measure, tools: &[Tool], results: &Results) -> Vec<String> {
-    let value = |tool: Tool| {
-        let samples = results.samples.get(&(column, tool)).map(Vec::as_slice).unwrap_or_default();
-        best(samples).and_then(|sample| measure.of(sample))
-    };
+    let value = |tool: Tool| figure(results, column, measure, tool);
     let mut cells = vec![title(column, measure)];
     cells.extend(tools.iter().map(|tool| value(*tool).map_or_else(|| "–".to_owned(), |value| measure.text(value))));
     let peers = tools.iter().filter(|tool| **tool != Tool::Backstay).filter_map(|tool| value(*tool));
     let ratio = peers.min_by(f64::total_cmp).zip(value(Tool::Backstay)).filter(|(_, ours)| *ours > 0.0);
     cells.push(ratio.map_or_else(|| "–".to_owned(), |(peer, ours)| format!("{:.2}", peer / ours)));
     cells
+}
+
+/// What must be reached, and whether it is: one line for each floor of what was measured.
+fn floors(results: &Results) -> Vec<Vec<String>> {
+    let mut lines = Vec::new();
+    for floor in FLOORS {
+        let ratio = floor.ratio(&|tool| figure(results, floor.column, floor.measure, tool));
+        let Some(ratio) = ratio else { continue };
+        let who = match floor.against {
+            Against::Best => "the best peer",
+            Against::Peer(tool) => tool.name(),
+        };
+        let what = match floor.measure {
+            Measure::Wall => "time",
+            Measure::Cpu => "CPU time",
+            Measure::Memory => "memory",
+            Measure::Stored => "bytes",
+        };
+        let verdict = if ratio >= floor.factor { "met" } else { "missed" };
+        lines.push(vec![
+            format!("{}: {what} of {who} ÷ ours", title(floor.column, Measure::Wall)),
+            format!("{:.2}", floor.factor),
+            format!("{ratio:.2}"),
+            verdict.to_owned(),
+        ]);
+    }
+    let ours = results.samples.iter().filter(|((_, tool), _)| *tool == Tool::Backstay);
+    let peaks = ours.flat_map(|(_, samples)| samples).filter_map(|sample| Measure::Memory.of(sample));
+    if let Some(peak) = peaks.max_by(f64::total_cmp) {
+        let verdict = if peak <= MEMORY_MIB_MAX { "met" } else { "missed" };
+        let limit = format!("{MEMORY_MIB_MAX:.0}");
+        lines.push(vec![
+            "peak memory of any step, MiB, at most".to_owned(),
+            limit,
+            format!("{peak:.0}"),
+            verdict.to_owned(),
+        ]);
+    }
+    lines
 }
 
 /// For people in front of a terminal.
@@ -138,7 +175,7 @@ pub fn text(circumstances: &Circumstances, results: &Results) -> String {
         let widths: Vec<usize> = (0..table.head.len())
             .map(|i| table.lines.iter().chain([&table.head]).map(|cells| cells[i].chars().count()).max().unwrap_or(0))
             .collect();
-        out.push_str(&format!("\n{}\n", table.measure.title()));
+        out.push_str(&format!("\n{}\n", table.title));
         for cells in [&table.head].into_iter().chain(&table.lines) {
             let padded = cells.iter().zip(&widths).enumerate().map(|(i, (cell, width))| match i {
                 0 => format!("{cell:width$}"),
@@ -158,7 +195,7 @@ pub fn markdown(circumstances: &Circumstances, results: &Results) -> String {
     let mut out = String::new();
     notes(circumstances, results).iter().for_each(|note| out.push_str(&format!("- {note}\n")));
     for table in tables(circumstances, results) {
-        out.push_str(&format!("\n**{}**\n\n", table.measure.title()));
+        out.push_str(&format!("\n**{}**\n\n", table.title));
         let row = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
         out.push_str(&row(&table.head));
         out.push_str(&format!("|---|{}\n", "--:|".repeat(table.head.len() - 1)));
@@ -266,6 +303,11 @@ mod tests {
         assert!(text.contains("| incompressible: first backup | 2.00 | 5.00 | 2.50 |"), "{text}");
         assert!(text.contains("| incompressible: first backup, in the repository | 2.00 | 3.00 | 1.50 |"), "{text}");
         assert!(text.contains("borg did not take part: not found"), "{text}");
+        assert!(
+            text.contains("| incompressible: first backup: time of the best peer ÷ ours | 2.00 | 2.50 | met |"),
+            "{text}"
+        );
+        assert!(text.contains("| peak memory of any step, MiB, at most | 160 | 1 | met |"), "{text}");
     }
 
     #[test]

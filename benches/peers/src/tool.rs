@@ -8,6 +8,7 @@ use peers::timed::Job;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 /// Which program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -294,21 +295,33 @@ pub fn version(tool: Tool, program: &Path) -> Result<String, String> {
 /// What the package manager said.
 pub fn install(tool: Tool, tools: &Path) -> Result<(), String> {
     let apt = |package: &str| {
-        let job = Job::new(Path::new("apt-get")).env("DEBIAN_FRONTEND", "noninteractive");
-        job.words("install -y -qq").arg(package).output().map(drop)
+        let mut command = Command::new("apt-get");
+        command.env("DEBIAN_FRONTEND", "noninteractive").args(["install", "-y", "-qq", package]);
+        quietly(&mut command)
     };
-    let cargo = |package: &str, options: &str| {
-        let home = std::env::var_os("HOME").unwrap_or_default();
-        let job = Job::new(Path::new("cargo")).env("HOME", home).words("install --quiet --locked --root").arg(tools);
-        job.words(options).arg(package).output().map(drop)
+    let cargo = |package: &str, options: &[&str]| {
+        let mut command = Command::new("cargo");
+        command.args(["install", "--quiet", "--locked", "--root"]).arg(tools).args(options).arg(package);
+        quietly(&mut command)
     };
     match tool {
         Tool::Backstay => Err("build it: cargo build --release".to_owned()),
         Tool::Restic => apt("restic"),
         Tool::Borg => apt("borgbackup"),
         // Without what it shows and serves: none of it is measured.
-        Tool::Rustic => cargo("rustic-rs", "--no-default-features"),
-        Tool::Bupstash => apt("libsodium-dev").and_then(|()| apt("pkg-config")).and_then(|()| cargo("bupstash", "")),
+        Tool::Rustic => cargo("rustic-rs", &["--no-default-features"]),
+        Tool::Bupstash => apt("libsodium-dev").and_then(|()| apt("pkg-config")).and_then(|()| cargo("bupstash", &[])),
+    }
+}
+
+/// Runs a package manager in the environment that its user set up for it.
+fn quietly(command: &mut Command) -> Result<(), String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command.stdin(Stdio::null()).output().map_err(|e| format!("cannot start {name}: {e}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(format!("{name}: {}", said.lines().last().unwrap_or("it said nothing"))),
     }
 }
 
