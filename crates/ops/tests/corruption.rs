@@ -8,8 +8,8 @@
 #![allow(clippy::unwrap_used)]
 
 use repo::{
-    Act, Capture, CapturePlan, Compression, Credential, Depth, Grace, HeadId, Life, MaxUnused, Outcome, PackSize,
-    Process, PrunePlan, RepoError, Repository, Share, Snapshot, SnapshotId, VerifyPlan, VerifyReport,
+    Act, Assurance, Capture, CapturePlan, Compression, Credential, Depth, Grace, HeadId, Life, MaxUnused, Outcome,
+    PackSize, Process, PrunePlan, RepoError, Repository, Share, Snapshot, SnapshotId, VerifyPlan, VerifyReport,
 };
 use sources::files::apply::{RestorePlan, restore};
 use sources::files::{FilesPlan, Roots, Select, SelectSpec};
@@ -124,6 +124,8 @@ impl Making {
             kind: kind.into(),
             paths: vec!["/src".into()],
             tags: Vec::new(),
+            reason: None,
+            assurance: Assurance::default(),
             program: "test".into(),
             process: Process::default(),
             compression: Compression::Level(1),
