@@ -60,6 +60,7 @@ mod tests {
     use std::path::Path;
 
     #[test]
+    #[allow(clippy::disallowed_methods, reason = "the corpus lies in files of this repository")]
     fn every_corpus_file_is_handled() {
         for (name, target) in TARGETS {
             let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(name);

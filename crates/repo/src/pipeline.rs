@@ -21,7 +21,8 @@ pub enum Assurance {
     /// When the store says that it is durable.
     #[default]
     Acknowledged,
-    /// When it was read back as well and is what was handed over, or the place compared it by itself. Until then no index names it and no snapshot needs it.
+    /// When it was read back as well and is what was handed over, or the place compared it by itself. Until then no index
+    /// names it and no snapshot needs it.
     ReadBack,
 }
 

@@ -3,6 +3,9 @@
 //! Condemn: an object names the packs that nothing needs. Wait: until everybody who was at work then has ended. Sweep:
 //! look again, and delete by explicit name what is still not needed. Clocks only ever delay. It may not open contents.
 
+mod marks;
+
+use self::marks::Marks;
 use crate::crypt::Signing;
 use crate::error::{RepoError, Result};
 use crate::head::{self, Snapshot, State};
@@ -159,32 +162,6 @@ impl Going {
         self.replaced.iter().any(|(originals, copies)| {
             originals.contains(pack) && places.iter().any(|p| copies.contains(p) && !self.condemned.contains(p))
         })
-    }
-}
-
-/// What is needed: per pack, and per table one bit for each record.
-struct Marks {
-    uses: HashMap<PackId, PackUse>,
-    live: Vec<Vec<u64>>,
-}
-
-impl Marks {
-    /// Where in these packs the records lie that are needed.
-    fn live_offsets(&self, index: &Index, packs: &HashSet<PackId>) -> Result<HashMap<PackId, HashSet<u32>>> {
-        let mut offsets: HashMap<PackId, HashSet<u32>> = HashMap::new();
-        for (table, live) in self.live.iter().enumerate() {
-            let names = index.table_packs(table);
-            if !names.iter().any(|pack| packs.contains(&pack.id)) {
-                continue;
-            }
-            for (number, record) in index.records_of(table)?.iter().enumerate() {
-                let pack = names[record.pack as usize].id;
-                if packs.contains(&pack) && live[number / 64] & (1 << (number % 64)) != 0 {
-                    offsets.entry(pack).or_default().insert(record.at);
-                }
-            }
-        }
-        Ok(offsets)
     }
 }
 
