@@ -260,5 +260,7 @@ impl Storing<'_, '_> {
 
 /// The cache was whole when it was opened.
 fn cache_changed() -> RepoError {
-    RepoError::Outside(std::io::Error::other("the cache of the previous run was whole, and cannot be read any more: remove it (see --cache-dir)"))
+    RepoError::Outside(std::io::Error::other(
+        "the cache of the previous run was whole, and cannot be read any more: remove it (see --cache-dir)",
+    ))
 }
