@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_backstay_global_optspecs
-    string join \n r/repo= repository-file= p/key-file= key-command= key-passphrase-file= json q/quiet v/verbose no-progress cache-dir= h/help V/version
+    string join \n r/repo= as-of= repository-file= p/key-file= key-command= key-passphrase-file= json q/quiet v/verbose no-progress cache-dir= h/help V/version
 end
 
 function __fish_backstay_needs_command
@@ -24,7 +24,8 @@ function __fish_backstay_using_subcommand
     contains -- $cmd[1] $argv
 end
 
-complete -c backstay -n "__fish_backstay_needs_command" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_needs_command" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_needs_command" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
 complete -c backstay -n "__fish_backstay_needs_command" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_needs_command" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_needs_command" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -60,8 +61,9 @@ complete -c backstay -n "__fish_backstay_needs_command" -f -a "man" -d 'Print th
 complete -c backstay -n "__fish_backstay_needs_command" -f -a "version" -d 'Print the version'
 complete -c backstay -n "__fish_backstay_needs_command" -f -a "help" -d 'Help on a command, or on exit-codes'
 complete -c backstay -n "__fish_backstay_using_subcommand init" -l generate-key -d 'Make up a key and write it to this new file, instead of using a passphrase' -r -F
-complete -c backstay -n "__fish_backstay_using_subcommand init" -l pack-size -d 'Size of the objects that data is collected in, 1 KiB to 64 MiB' -r
-complete -c backstay -n "__fish_backstay_using_subcommand init" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand init" -l pack-size -d 'Size of the objects that data is collected in, 1 KiB to 64 MiB [default: 16M in a directory, 60M in a bucket]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand init" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand init" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
 complete -c backstay -n "__fish_backstay_using_subcommand init" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand init" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand init" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -87,7 +89,8 @@ complete -c backstay -n "__fish_backstay_using_subcommand backup" -l sqlite -d '
 off\t''"
 complete -c backstay -n "__fish_backstay_using_subcommand backup" -l compression -d 'off, fast, auto, max, or zstd:LEVEL with a level from -7 to 19' -r
 complete -c backstay -n "__fish_backstay_using_subcommand backup" -l read-concurrency -d 'How many files to read at the same time [default: one per processor]' -r
-complete -c backstay -n "__fish_backstay_using_subcommand backup" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand backup" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand backup" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
 complete -c backstay -n "__fish_backstay_using_subcommand backup" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand backup" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand backup" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -110,7 +113,8 @@ complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -l tag -d '
 complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -l path -d 'Only snapshots of this path' -r
 complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -l latest -d 'Only the newest N of each host and paths' -r
 complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -s g -l group-by -d 'Show together what has these in common: host, paths, tags' -r
-complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
 complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -127,7 +131,8 @@ complete -c backstay -n "__fish_backstay_using_subcommand list" -l tag -d 'Only 
 complete -c backstay -n "__fish_backstay_using_subcommand list" -l path -d 'Only snapshots of this path' -r
 complete -c backstay -n "__fish_backstay_using_subcommand list" -l latest -d 'Only the newest N of each host and paths' -r
 complete -c backstay -n "__fish_backstay_using_subcommand list" -s g -l group-by -d 'Show together what has these in common: host, paths, tags' -r
-complete -c backstay -n "__fish_backstay_using_subcommand list" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand list" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand list" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
 complete -c backstay -n "__fish_backstay_using_subcommand list" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand list" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand list" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -142,7 +147,8 @@ complete -c backstay -n "__fish_backstay_using_subcommand list" -s h -l help -d 
 complete -c backstay -n "__fish_backstay_using_subcommand ls" -l host -d 'Only snapshots of this host' -r
 complete -c backstay -n "__fish_backstay_using_subcommand ls" -l tag -d 'Only snapshots with this tag; with a comma: with all of these' -r
 complete -c backstay -n "__fish_backstay_using_subcommand ls" -l path -d 'Only snapshots of this path' -r
-complete -c backstay -n "__fish_backstay_using_subcommand ls" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand ls" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand ls" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
 complete -c backstay -n "__fish_backstay_using_subcommand ls" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand ls" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand ls" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -165,7 +171,8 @@ symlink\t''
 fifo\t''
 chardev\t''
 dev\t''"
-complete -c backstay -n "__fish_backstay_using_subcommand find" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand find" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand find" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
 complete -c backstay -n "__fish_backstay_using_subcommand find" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand find" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand find" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -181,7 +188,8 @@ complete -c backstay -n "__fish_backstay_using_subcommand find" -s h -l help -d 
 complete -c backstay -n "__fish_backstay_using_subcommand diff" -l host -d 'Only snapshots of this host' -r
 complete -c backstay -n "__fish_backstay_using_subcommand diff" -l tag -d 'Only snapshots with this tag; with a comma: with all of these' -r
 complete -c backstay -n "__fish_backstay_using_subcommand diff" -l path -d 'Only snapshots of this path' -r
-complete -c backstay -n "__fish_backstay_using_subcommand diff" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand diff" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand diff" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
 complete -c backstay -n "__fish_backstay_using_subcommand diff" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand diff" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand diff" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -203,7 +211,8 @@ complete -c backstay -n "__fish_backstay_using_subcommand restore" -l confirm -d
 complete -c backstay -n "__fish_backstay_using_subcommand restore" -l owner -d 'Who shall own the files: the recorded numbers, the recorded names, or whoever runs this [default: numeric for root, skip for others]' -r -f -a "numeric\t''
 names\t''
 skip\t''"
-complete -c backstay -n "__fish_backstay_using_subcommand restore" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
 complete -c backstay -n "__fish_backstay_using_subcommand restore" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand restore" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand restore" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -223,7 +232,8 @@ complete -c backstay -n "__fish_backstay_using_subcommand restore" -s h -l help 
 complete -c backstay -n "__fish_backstay_using_subcommand dump" -l host -d 'Only snapshots of this host' -r
 complete -c backstay -n "__fish_backstay_using_subcommand dump" -l tag -d 'Only snapshots with this tag; with a comma: with all of these' -r
 complete -c backstay -n "__fish_backstay_using_subcommand dump" -l path -d 'Only snapshots of this path' -r
-complete -c backstay -n "__fish_backstay_using_subcommand dump" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand dump" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand dump" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
 complete -c backstay -n "__fish_backstay_using_subcommand dump" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand dump" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand dump" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -254,7 +264,8 @@ complete -c backstay -n "__fish_backstay_using_subcommand forget" -l path -d 'On
 complete -c backstay -n "__fish_backstay_using_subcommand forget" -s g -l group-by -d 'Apply the rules to each of these alone: host, paths, tags; empty for all together' -r
 complete -c backstay -n "__fish_backstay_using_subcommand forget" -l max-unused -d 'How much unused data may stay inside objects that are needed: a percentage, a size, or unlimited' -r
 complete -c backstay -n "__fish_backstay_using_subcommand forget" -l grace -d 'How long what is condemned waits at least: 24h, 90m, 7d [default: not at all on a local disk]' -r
-complete -c backstay -n "__fish_backstay_using_subcommand forget" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand forget" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand forget" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
 complete -c backstay -n "__fish_backstay_using_subcommand forget" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand forget" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand forget" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -271,7 +282,8 @@ complete -c backstay -n "__fish_backstay_using_subcommand forget" -l no-progress
 complete -c backstay -n "__fish_backstay_using_subcommand forget" -s h -l help -d 'Print help'
 complete -c backstay -n "__fish_backstay_using_subcommand prune" -l max-unused -d 'How much unused data may stay inside objects that are needed: a percentage, a size, or unlimited' -r
 complete -c backstay -n "__fish_backstay_using_subcommand prune" -l grace -d 'How long what is condemned waits at least: 24h, 90m, 7d [default: not at all on a local disk]' -r
-complete -c backstay -n "__fish_backstay_using_subcommand prune" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand prune" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand prune" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
 complete -c backstay -n "__fish_backstay_using_subcommand prune" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand prune" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand prune" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -288,7 +300,8 @@ complete -c backstay -n "__fish_backstay_using_subcommand verify" -l tag -d 'Onl
 complete -c backstay -n "__fish_backstay_using_subcommand verify" -l path -d 'Only snapshots of this path' -r
 complete -c backstay -n "__fish_backstay_using_subcommand verify" -l read-data -l read-data-subset -d 'Open all data, or a share of it: 5%, or part 3/16' -r
 complete -c backstay -n "__fish_backstay_using_subcommand verify" -l repair-from -d 'First write again what another copy of the repository still has' -r
-complete -c backstay -n "__fish_backstay_using_subcommand verify" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand verify" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand verify" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
 complete -c backstay -n "__fish_backstay_using_subcommand verify" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand verify" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand verify" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -308,7 +321,8 @@ complete -c backstay -n "__fish_backstay_using_subcommand check" -l tag -d 'Only
 complete -c backstay -n "__fish_backstay_using_subcommand check" -l path -d 'Only snapshots of this path' -r
 complete -c backstay -n "__fish_backstay_using_subcommand check" -l read-data -l read-data-subset -d 'Open all data, or a share of it: 5%, or part 3/16' -r
 complete -c backstay -n "__fish_backstay_using_subcommand check" -l repair-from -d 'First write again what another copy of the repository still has' -r
-complete -c backstay -n "__fish_backstay_using_subcommand check" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand check" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand check" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
 complete -c backstay -n "__fish_backstay_using_subcommand check" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand check" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand check" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -324,7 +338,8 @@ complete -c backstay -n "__fish_backstay_using_subcommand check" -s v -l verbose
 complete -c backstay -n "__fish_backstay_using_subcommand check" -l no-progress -d 'Do not show progress'
 complete -c backstay -n "__fish_backstay_using_subcommand check" -s h -l help -d 'Print help'
 complete -c backstay -n "__fish_backstay_using_subcommand copy" -l to -d 'Where the copy is, or is to be' -r
-complete -c backstay -n "__fish_backstay_using_subcommand copy" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand copy" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand copy" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
 complete -c backstay -n "__fish_backstay_using_subcommand copy" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand copy" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand copy" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -344,7 +359,8 @@ complete -c backstay -n "__fish_backstay_using_subcommand tag" -l add -d 'Add th
 complete -c backstay -n "__fish_backstay_using_subcommand tag" -l remove -d 'Remove this tag' -r
 complete -c backstay -n "__fish_backstay_using_subcommand tag" -l set -d 'These tags and no others; empty for none' -r
 complete -c backstay -n "__fish_backstay_using_subcommand tag" -l hold -d 'Keep it whatever a policy says, for this reason' -r
-complete -c backstay -n "__fish_backstay_using_subcommand tag" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand tag" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand tag" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
 complete -c backstay -n "__fish_backstay_using_subcommand tag" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand tag" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand tag" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -356,7 +372,8 @@ complete -c backstay -n "__fish_backstay_using_subcommand tag" -s q -l quiet -d 
 complete -c backstay -n "__fish_backstay_using_subcommand tag" -s v -l verbose -d 'Say more; twice for still more'
 complete -c backstay -n "__fish_backstay_using_subcommand tag" -l no-progress -d 'Do not show progress'
 complete -c backstay -n "__fish_backstay_using_subcommand tag" -s h -l help -d 'Print help'
-complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd revoke protect kit test" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd revoke protect kit test" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd revoke protect kit test" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
 complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd revoke protect kit test" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd revoke protect kit test" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd revoke protect kit test" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -375,7 +392,8 @@ complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_se
 complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd revoke protect kit test" -f -a "protect" -d 'Give a key file a passphrase of its own, or another one'
 complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd revoke protect kit test" -f -a "kit" -d 'Print the recovery kit: who has it can restore everything'
 complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd revoke protect kit test" -f -a "test" -d 'Say what the key at hand can do, having tried it'
-complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from list" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from list" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from list" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from list" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from list" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from list" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -395,7 +413,8 @@ complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_s
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -l domain -d 'Domain that a writer shares chunks with: 32 hex digits, or same-as LABEL [default: one of its own]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -l new-key-file -d 'File that holds the new passphrase' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -l new-key-command -d 'Program that prints the new passphrase; no shell is used' -r
-complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -406,7 +425,8 @@ complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_s
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -s v -l verbose -d 'Say more; twice for still more'
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -l no-progress -d 'Do not show progress'
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -s h -l help -d 'Print help'
-complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from remove" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from remove" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from remove" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from remove" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from remove" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from remove" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -420,7 +440,8 @@ complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_s
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from remove" -s h -l help -d 'Print help'
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -l new-key-file -d 'File that holds the new passphrase' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -l new-key-command -d 'Program that prints the new passphrase; no shell is used' -r
-complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -431,7 +452,8 @@ complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_s
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -s v -l verbose -d 'Say more; twice for still more'
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -l no-progress -d 'Do not show progress'
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -s h -l help -d 'Print help'
-complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from revoke" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from revoke" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from revoke" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from revoke" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from revoke" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from revoke" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -445,7 +467,8 @@ complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_s
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from revoke" -s h -l help -d 'Print help'
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from protect" -l new-key-file -d 'File that holds the new passphrase' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from protect" -l new-key-command -d 'Program that prints the new passphrase; no shell is used' -r
-complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from protect" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from protect" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from protect" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from protect" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from protect" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from protect" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -458,7 +481,8 @@ complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_s
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from protect" -l no-progress -d 'Do not show progress'
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from protect" -s h -l help -d 'Print help'
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from kit" -l out -d 'New file for it, mode 0600; - for standard output' -r -F
-complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from kit" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from kit" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from kit" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from kit" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from kit" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from kit" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -469,7 +493,8 @@ complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_s
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from kit" -s v -l verbose -d 'Say more; twice for still more'
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from kit" -l no-progress -d 'Do not show progress'
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from kit" -s h -l help -d 'Print help'
-complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from test" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from test" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from test" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from test" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from test" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from test" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -483,7 +508,8 @@ complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_s
 complete -c backstay -n "__fish_backstay_using_subcommand stats" -l host -d 'Only snapshots of this host' -r
 complete -c backstay -n "__fish_backstay_using_subcommand stats" -l tag -d 'Only snapshots with this tag; with a comma: with all of these' -r
 complete -c backstay -n "__fish_backstay_using_subcommand stats" -l path -d 'Only snapshots of this path' -r
-complete -c backstay -n "__fish_backstay_using_subcommand stats" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand stats" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand stats" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
 complete -c backstay -n "__fish_backstay_using_subcommand stats" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand stats" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand stats" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -497,7 +523,8 @@ complete -c backstay -n "__fish_backstay_using_subcommand stats" -s h -l help -d
 complete -c backstay -n "__fish_backstay_using_subcommand info" -l host -d 'Only snapshots of this host' -r
 complete -c backstay -n "__fish_backstay_using_subcommand info" -l tag -d 'Only snapshots with this tag; with a comma: with all of these' -r
 complete -c backstay -n "__fish_backstay_using_subcommand info" -l path -d 'Only snapshots of this path' -r
-complete -c backstay -n "__fish_backstay_using_subcommand info" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand info" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand info" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
 complete -c backstay -n "__fish_backstay_using_subcommand info" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand info" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand info" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -508,7 +535,8 @@ complete -c backstay -n "__fish_backstay_using_subcommand info" -s q -l quiet -d
 complete -c backstay -n "__fish_backstay_using_subcommand info" -s v -l verbose -d 'Say more; twice for still more'
 complete -c backstay -n "__fish_backstay_using_subcommand info" -l no-progress -d 'Do not show progress'
 complete -c backstay -n "__fish_backstay_using_subcommand info" -s h -l help -d 'Print help'
-complete -c backstay -n "__fish_backstay_using_subcommand demo" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand demo" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand demo" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
 complete -c backstay -n "__fish_backstay_using_subcommand demo" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand demo" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand demo" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -520,7 +548,8 @@ complete -c backstay -n "__fish_backstay_using_subcommand demo" -s q -l quiet -d
 complete -c backstay -n "__fish_backstay_using_subcommand demo" -s v -l verbose -d 'Say more; twice for still more'
 complete -c backstay -n "__fish_backstay_using_subcommand demo" -l no-progress -d 'Do not show progress'
 complete -c backstay -n "__fish_backstay_using_subcommand demo" -s h -l help -d 'Print help'
-complete -c backstay -n "__fish_backstay_using_subcommand completions" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand completions" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand completions" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
 complete -c backstay -n "__fish_backstay_using_subcommand completions" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand completions" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand completions" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -532,7 +561,8 @@ complete -c backstay -n "__fish_backstay_using_subcommand completions" -s v -l v
 complete -c backstay -n "__fish_backstay_using_subcommand completions" -l no-progress -d 'Do not show progress'
 complete -c backstay -n "__fish_backstay_using_subcommand completions" -s h -l help -d 'Print help'
 complete -c backstay -n "__fish_backstay_using_subcommand man" -l dir -d 'Write all pages into this directory, instead of printing the main one' -r -F
-complete -c backstay -n "__fish_backstay_using_subcommand man" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand man" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand man" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
 complete -c backstay -n "__fish_backstay_using_subcommand man" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand man" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand man" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -543,7 +573,8 @@ complete -c backstay -n "__fish_backstay_using_subcommand man" -s q -l quiet -d 
 complete -c backstay -n "__fish_backstay_using_subcommand man" -s v -l verbose -d 'Say more; twice for still more'
 complete -c backstay -n "__fish_backstay_using_subcommand man" -l no-progress -d 'Do not show progress'
 complete -c backstay -n "__fish_backstay_using_subcommand man" -s h -l help -d 'Print help'
-complete -c backstay -n "__fish_backstay_using_subcommand version" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand version" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand version" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
 complete -c backstay -n "__fish_backstay_using_subcommand version" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand version" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand version" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -554,7 +585,8 @@ complete -c backstay -n "__fish_backstay_using_subcommand version" -s q -l quiet
 complete -c backstay -n "__fish_backstay_using_subcommand version" -s v -l verbose -d 'Say more; twice for still more'
 complete -c backstay -n "__fish_backstay_using_subcommand version" -l no-progress -d 'Do not show progress'
 complete -c backstay -n "__fish_backstay_using_subcommand version" -s h -l help -d 'Print help'
-complete -c backstay -n "__fish_backstay_using_subcommand help" -s r -l repo -d 'Repository: a path, or file:///path [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand help" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand help" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
 complete -c backstay -n "__fish_backstay_using_subcommand help" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand help" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand help" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r

@@ -39,7 +39,7 @@ fn no_repository_is_10_wrong_key_is_12_nonsense_is_2() {
     }
     lab.run(["nonsense"]).ends_with(2);
     lab.run(["snapshots", "--nonsense"]).ends_with(2);
-    lab.run(["-r", "s3://host/bucket", "snapshots"]).ends_with(2).complains("s3").helps();
+    lab.run(["-r", "gs://bucket", "snapshots"]).ends_with(2).complains("gs").helps();
     let mut command = lab.command(["snapshots"]);
     Said::from(command.env_remove("BACKSTAY_REPOSITORY").output().expect("runs")).ends_with(2).helps();
     let mut command = lab.command(["snapshots"]);
