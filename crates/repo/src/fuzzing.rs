@@ -66,7 +66,11 @@ mod tests {
             let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(name);
             let files = std::fs::read_dir(&corpus).unwrap_or_else(|e| panic!("{}: {e}", corpus.display()));
             let inputs = files.map(|file| std::fs::read(file.expect("lists").path()).expect("reads"));
-            let handled = inputs.map(|input| target(&input)).count();
+            let mut handled = 0;
+            for input in inputs {
+                target(&input);
+                handled += 1;
+            }
             assert!(handled > 0, "there is no corpus of {name}");
         }
     }
