@@ -1,6 +1,6 @@
 //! What must be true after anything went wrong: a fresh process opens, backs up, prunes twice and verifies.
 //!
-//! It may not know what went wrong. It says in the [`Model`] what does not hold.
+//! It may not know what went wrong. It says in the model what does not hold.
 
 use crate::hands::{Done, Hands, files};
 use crate::model::Gone;

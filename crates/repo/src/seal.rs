@@ -131,7 +131,7 @@ fn record_nonce(counter: u32) -> [u8; 12] {
 pub enum Compression {
     /// Not at all.
     Off,
-    /// A zstd level, -7 to 19. Level 3 uses smaller tables than zstd would: see [`compressor`].
+    /// A zstd level, -7 to 19. Level 3 uses smaller tables than zstd would (`docs/benchmarks.md`).
     Level(i32),
 }
 
