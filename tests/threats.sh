@@ -573,15 +573,16 @@ PY
 
 # While it holds all its keys in memory it is made to die as for a debugger. Where the kernel writes cores to files, another
 # program leaves one, which shows that this could have.
-case_a_crash_leaves_no_core_and_nobody_of_the_same_user_looks_in() {
+case_a_crash_leaves_no_core() {
   bs init -r "$R"
   case $(cat /proc/sys/kernel/core_pattern) in '|'*) skip "cores go to a program here" ;; esac
+  ulimit -S -c "$(ulimit -H -c)"
+  [ "$(ulimit -c)" != 0 ] || ulimit -c unlimited 2>/dev/null || skip "no process may leave a core here"
   mkdir "$WORK/crash"
   chmod 777 "$WORK/crash"
-  "$PYTHON" - "$WORK/crash" "$BACKSTAY" "$R" <<'PY' || fail "see above"
-import os, resource, signal, subprocess, sys, time
+  "$PYTHON" - "$WORK/crash" "$BACKSTAY" "$R" <<'PY' || { [ $? = $SKIP ] && skip "a crash leaves no core here"; fail "see above"; }
+import os, signal, subprocess, sys, time
 where, program, repository = sys.argv[1:]
-resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 def die(signal_number, *command, wait=lambda pid: True):
     child = subprocess.Popen(command, cwd=where, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -595,7 +596,8 @@ def die(signal_number, *command, wait=lambda pid: True):
     return status
 
 status = die(signal.SIGABRT, "sleep", "60", wait=lambda pid: os.readlink(f"/proc/{pid}/exe").endswith("sleep"))
-assert os.WCOREDUMP(status), "this machine writes no cores at all: nothing is shown"
+if not os.WCOREDUMP(status):
+    sys.exit(77)
 for name in os.listdir(where):
     os.remove(os.path.join(where, name))
 
@@ -611,6 +613,9 @@ for number in (signal.SIGABRT, signal.SIGTRAP, signal.SIGFPE):
     assert not os.WCOREDUMP(status), f"signal {number}: a core was dumped"
     assert not os.listdir(where), os.listdir(where)
 PY
+}
+
+case_nobody_of_the_same_user_looks_in() {
   need_root
   need_program setpriv
   # The same user, another process: neither its memory nor a debugger's foot in the door.
@@ -648,11 +653,12 @@ control = look(other.pid)
 for child in (ours, other):
     child.kill()
 assert said is None, said
-assert control, "nothing can be looked into here: nothing is shown"
+sys.exit(0 if control else 77)
 PY
   chmod 755 "$WORK/backstay"
   chmod 644 "$WORK/look.py"
-  setpriv --reuid=65534 --regid=65534 --clear-groups "$(PATH=/usr/bin:/bin command -v python3)" "$WORK/look.py" "$WORK/backstay" "$WORK/theirs" || fail "see above"
+  setpriv --reuid=65534 --regid=65534 --clear-groups "$(PATH=/usr/bin:/bin command -v python3)" "$WORK/look.py" "$WORK/backstay" "$WORK/theirs" ||
+    { [ $? = $SKIP ] && skip "no process may be looked into here"; fail "see above"; }
 }
 
 run_cases "$@"
