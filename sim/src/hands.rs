@@ -149,7 +149,7 @@ impl Hands {
             capture.entry(&entry(name, Node::File(file)))?;
             kept.insert(name.clone(), (data.clone(), ids));
         }
-        let done = capture.commit(Outcome { warnings: Vec::new(), errors })?;
+        let done = capture.commit(Outcome { errors, ..Outcome::default() })?;
         self.cache = Some(Cache { basis: done.basis, files: kept });
         self.model().committed(label, done.snapshot.id);
         self.remember(&repository);

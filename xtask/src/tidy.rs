@@ -11,7 +11,8 @@ use std::process::Command;
 /// How many packages `Cargo.lock` may name. Raise it in the change that needs it, and say why there.
 /// The file engine and the command line needed 241. Buckets brought 129: an HTTP client, TLS, XML and international host
 /// names, a third of it for systems that we do not build for. This is a little more than the sum.
-const PACKAGES_MAX: usize = 390;
+/// Nine more for talking to PostgreSQL, whose authentication must not be ours, and reading its configuration.
+const PACKAGES_MAX: usize = 402;
 
 /// How long a module may be, without its tests. Past that, split by concept.
 const MODULE_LINES_MAX: usize = 900;
@@ -42,8 +43,8 @@ const ALLOWED: [(&str, &[&str], &[&str]); 10] = [
     (
         "sources",
         &[
-            "blake3", "crossbeam-channel", "fuser", "ignore", "postgres", "postgres-protocol", "rusqlite", "rustix",
-            "serde", "serde_json", "thiserror",
+            "blake3", "crc32c", "crossbeam-channel", "fuser", "ignore", "postgres-protocol", "rusqlite", "rustix",
+            "serde", "serde_json", "thiserror", "zeroize",
         ],
         &["tempfile"],
     ),

@@ -14,8 +14,8 @@ use repo::{
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sources::files::{
-    CacheSpec, FilesPlan, FilesReport, Pattern, Progress, REHASH_EVERY, Roots, Select, SelectError, SelectSpec,
-    Severity, check_roots,
+    CacheSpec, FilesPlan, FilesReport, Pattern, Problem, Problems, Progress, REHASH_EVERY, Roots, Select, SelectError,
+    SelectSpec, Severity, check_roots,
 };
 use sources::sqlite::Sqlite;
 use sources::stream::{StreamPlan, capture_stream};
@@ -194,21 +194,34 @@ pub fn backup(
     }
 }
 
-fn plan_of(ctx: &Ctx, request: &Request, kind: &str, paths: &[String]) -> CapturePlan {
-    CapturePlan {
-        host: request.host.clone(),
-        user: ctx.user.clone(),
-        kind: kind.to_owned(),
-        paths: paths.to_vec(),
-        tags: request.tags.clone(),
-        reason: request.reason.clone(),
-        program: ctx.program.clone(),
-        process: ctx.process.clone(),
-        compression: request.compression,
-        time: request.time,
-        // A preview stores nothing that could be read back.
-        assurance: if request.act == Act::Do { request.assurance } else { Assurance::Acknowledged },
+impl Request {
+    /// The run that it asks for.
+    pub(crate) fn capture_plan(&self, ctx: &Ctx, kind: &str, paths: &[String]) -> CapturePlan {
+        CapturePlan {
+            host: self.host.clone(),
+            user: ctx.user.clone(),
+            kind: kind.to_owned(),
+            paths: paths.to_vec(),
+            tags: self.tags.clone(),
+            reason: self.reason.clone(),
+            program: ctx.program.clone(),
+            process: ctx.process.clone(),
+            compression: self.compression,
+            time: self.time,
+            // A preview stores nothing that could be read back.
+            assurance: if self.act == Act::Do { self.assurance } else { Assurance::Acknowledged },
+        }
     }
+}
+
+/// What a capture noted, with how many errors and warnings there were.
+pub(crate) fn troubles_of(problems: &Problems) -> (Vec<Trouble>, u64, u64) {
+    let trouble = |problem: &Problem| Trouble {
+        path: problem.path.clone(),
+        what: problem.what.clone(),
+        severity: problem.severity,
+    };
+    (problems.kept().iter().map(trouble).collect(), problems.errors(), problems.warnings())
 }
 
 fn backup_files(
@@ -257,6 +270,7 @@ fn backup_files(
             },
         }),
         scratch: ctx.cache_dir.join("scratch"),
+        moving: None,
         world: World {
             lanes: files.readers.map_or(ctx.world.lanes, |n| Lanes::Threads(n.clamp(1, 256))),
             ..ctx.world.clone()
@@ -265,18 +279,13 @@ fn backup_files(
     if let Some(previous) = sources::files::previous(&plan) {
         on(Step::Expect { entries: previous.totals.entries, bytes: previous.totals.bytes });
     }
-    let mut capture = repository.capture(plan_of(ctx, request, "files", &paths))?;
+    let mut capture = repository.capture(request.capture_plan(ctx, "files", &paths))?;
     let captured = sources::files::capture(&plan, &mut capture, &|progress: Progress<'_>| {
         on(Step::Done { entries: progress.entries, bytes: progress.bytes, path: progress.path });
     })?;
-    let problems = &captured.report.problems;
-    let errors = problems.errors() + troubles.len() as u64;
-    let warnings = problems.warnings();
-    troubles.extend(problems.kept().iter().map(|problem| Trouble {
-        path: problem.path.clone(),
-        what: problem.what.clone(),
-        severity: problem.severity,
-    }));
+    let (noted, errors, warnings) = troubles_of(&captured.report.problems);
+    let errors = errors + troubles.len() as u64;
+    troubles.extend(noted);
     let mut remarks = Vec::new();
     let (snapshot, stats) = match request.act {
         Act::Preview => (None, capture.stats()),
@@ -297,7 +306,7 @@ fn backup_files(
 
 fn outcome(troubles: &[Trouble], errors: u64) -> Outcome {
     let warnings = troubles.iter().map(|t| Warning { path: percent_path(&t.path), what: t.what.clone() });
-    Outcome { warnings: warnings.collect(), errors }
+    Outcome { warnings: warnings.collect(), errors, ..Outcome::default() }
 }
 
 /// What a person wants left out, and the repository and the cache themselves.
@@ -341,7 +350,7 @@ fn backup_stream(
     let plan =
         StreamPlan::named(name).map_err(|e| Failure::usage(e.to_string()).help("give another --stdin-filename"))?;
     let paths = vec![percent_path(&plan.path())];
-    let mut capture: Capture<'_> = repository.capture(plan_of(ctx, request, "stream", &paths))?;
+    let mut capture: Capture<'_> = repository.capture(request.capture_plan(ctx, "stream", &paths))?;
     let path = plan.path();
     let tell = |bytes| on(Step::Done { entries: 0, bytes, path: Some(&path) });
     let streamed = capture_stream(&plan, from, &mut capture, (&ctx.world, &tell));

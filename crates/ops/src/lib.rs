@@ -24,6 +24,7 @@ pub mod listing;
 pub mod ls;
 mod open;
 pub mod pace;
+pub mod postgres;
 pub mod prune;
 pub mod restore;
 pub mod select;

@@ -148,6 +148,7 @@ impl Making {
                 sqlite: Sqlite::Auto,
                 cache: None,
                 scratch: making.dir.path().join("scratch"),
+                moving: None,
                 world: world(),
             };
             let captured = sources::files::capture(&plan, capture, &|_| {}).unwrap();

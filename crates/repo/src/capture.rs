@@ -17,7 +17,7 @@ use crate::pipeline::{Assurance, Pipeline, Stages, StoredPack};
 use crate::repository::Repository;
 use crate::runs;
 use crate::seal::{ChunkKind, Compression, Group, MEMBERS_MAX, Member, Origin, record_key};
-use crate::snapshot::{Making, Public, Record, Sealed, Stats, Status, Warning};
+use crate::snapshot::{Making, Public, Record, Sealed, Segments, Stats, Status, Warning};
 use crate::tree::TreeBuilder;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -62,6 +62,10 @@ pub struct Outcome {
     pub warnings: Vec<Warning>,
     /// How many things could not be taken: one or more makes the snapshot partial.
     pub errors: u64,
+    /// What the source says about itself, for readers only.
+    pub facts: Option<serde_json::Value>,
+    /// The segments without which the snapshot is worth nothing.
+    pub segments: Option<Segments>,
 }
 
 /// What index a cache was made against: when all of it is still there, what the cache remembers is too.
@@ -461,12 +465,13 @@ impl Capture<'_> {
             status: if outcome.errors == 0 { Status::Complete } else { Status::Partial },
             program: self.plan.program.clone(),
             stats,
+            segments: outcome.segments,
             content: content.clone(),
             meta,
         };
         let mut warnings = outcome.warnings;
         warnings.truncate(WARNINGS_MAX);
-        let sealed = Sealed { v: 1, entries, content, warnings };
+        let sealed = Sealed { v: 1, entries, content, warnings, facts: outcome.facts };
         let record = self.making().record(&public, &sealed)?;
         let snapshot = match self.write_head(&record) {
             Err(e) if store::sabotaged("take an unclear answer for failure and begin anew") && !e.is_damage() => {

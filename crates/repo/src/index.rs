@@ -10,7 +10,7 @@ use crate::format::Cursor;
 use crate::id::{ChunkId, DomainId, PackId, RepositoryId, RunId, SignerId};
 use crate::pack::{HEADER_BYTES, Header, PackKind, Packed};
 use crate::seal::{ChunkKind, Codec, Member, Origin, Sealing, are_sound};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use store::{Key, Kind, Shelf, Span, Store, StoreError};
@@ -470,6 +470,33 @@ impl Index {
             }
         }
         Ok(index)
+    }
+
+    /// The runs that the tables listed now name. Opens one table at a time: beside an index, a second one would double
+    /// the memory of whoever asks.
+    ///
+    /// # Errors
+    /// `Damaged` for the first table that cannot be used; `Busy` when tables are replaced all the time.
+    pub(crate) fn runs(
+        store: &Store,
+        trust: &Trust,
+        keep_key: &dyn Fn(DomainId) -> Option<Secret>,
+    ) -> Result<BTreeSet<RunId>> {
+        'again: for _ in 0..5 {
+            let mut runs = BTreeSet::new();
+            for listed in store.list(Shelf::Index)? {
+                match Table::open(store, trust, keep_key, &listed.key) {
+                    Ok(table) => runs.extend(table.iter().flat_map(|table| &table.origins).map(|origin| origin.run)),
+                    Err(RepoError::Store(e)) if e.is_absent() => continue 'again,
+                    Err(e) if e.is_damage() => {
+                        return Err(RepoError::damaged(listed.key.path(), format!("cannot be used ({e})")));
+                    }
+                    Err(e) => return Err(e),
+                }
+            }
+            return Ok(runs);
+        }
+        Err(RepoError::Busy("another prune changed the repository meanwhile: run it again".into()))
     }
 
     /// Adds a table that was just written.

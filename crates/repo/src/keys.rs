@@ -354,6 +354,11 @@ impl Keyring {
         &self.bundle.label
     }
 
+    /// The domain that the key at hand writes in, where it does.
+    pub fn domain_of_writer(&self) -> Option<DomainId> {
+        self.bundle.domain
+    }
+
     /// The keys of `domain`, where the bundle has any.
     pub(crate) fn domain(&self, domain: DomainId) -> Option<DomainKeys> {
         let bundle = &self.bundle;

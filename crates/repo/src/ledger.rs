@@ -9,7 +9,7 @@ use crate::format::Cursor;
 use crate::id::{DomainId, RepositoryId, SignerId, SourceId, hex, unhex};
 use crate::keys::{age_unwrap, age_wrap};
 use crate::repository::Repository;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use store::{Key, Shelf};
 
@@ -19,7 +19,7 @@ const CONTEXT: &[u8] = b"backstay v1 segment\0";
 const LEVEL: i32 = 3;
 
 /// The place of a segment in its archive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SegmentName {
     /// Which line of history.
     pub timeline: u32,

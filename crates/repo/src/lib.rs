@@ -45,6 +45,7 @@ pub mod time;
 mod tree;
 mod verify;
 
+pub use b64::{decode as unbase64, encode as base64};
 pub use capture::{Basis, Capture, CapturePlan, Committed, Outcome};
 pub use chunk::{Cut, Cutter, Measured, Shape, WHOLE_BYTES_MAX};
 pub use entry::{Entry, Extent, FileNode, Node, is_within, key_of_path, path_of_key, percent_path, unpercent_path};
@@ -67,7 +68,7 @@ pub use repair::MendReport;
 pub use replicate::{CopyReport, CopyStep, replicate};
 pub use repository::{FORMAT, History, PackSize, Repository};
 pub use seal::Compression;
-pub use snapshot::{Public, Stats, Status, Warning};
+pub use snapshot::{Public, Segments, Stats, Status, Warning};
 pub use stats::RepositoryStats;
 pub use tree::{Located, Walk};
 pub use verify::{Depth, Share, SnapshotDamage, VerifyPlan, VerifyProblem, VerifyReport, VerifyStep, verify_keyless};

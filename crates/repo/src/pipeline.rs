@@ -33,18 +33,18 @@ impl Assurance {
     /// Whatever the store returns; `Corrupt` when it gives back something else.
     pub(crate) fn put(self, store: &Store, key: &Key, object: &[u8]) -> Result<()> {
         store.put_new(key, object)?;
-        self.look(store, key)
+        self.look(store, key, object.len() as u64)
     }
 
     /// Looks at an object that was stored, where this promises to.
     ///
     /// # Errors
     /// As [`Assurance::put`].
-    fn look(self, store: &Store, key: &Key) -> Result<()> {
+    fn look(self, store: &Store, key: &Key, bytes: u64) -> Result<()> {
         match self {
             Assurance::Acknowledged => Ok(()),
             Assurance::ReadBack if store.checks_writes() => Ok(()),
-            Assurance::ReadBack => Ok(store.get_checked(key).map(drop)?),
+            Assurance::ReadBack => Ok(store.check(key, bytes)?),
         }
     }
 }
@@ -122,7 +122,10 @@ const STORING_MAX: usize = 2;
 pub(crate) fn store_pack(store: &Store, pack: Pack, assurance: Assurance) -> Result<StoredPack> {
     let bytes = u32::try_from(pack.bytes.len()).expect("a pack is within its limit");
     let key = pack_key(&pack.id);
-    let put = store.put_owned(&key, pack.bytes).map_err(RepoError::from).and_then(|_| assurance.look(store, &key));
+    let put = store
+        .put_owned(&key, pack.bytes)
+        .map_err(RepoError::from)
+        .and_then(|_| assurance.look(store, &key, bytes.into()));
     if !store::sabotaged("drop an error of an upload") {
         put?;
     }

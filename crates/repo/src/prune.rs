@@ -136,6 +136,8 @@ pub struct PruneStep {
 struct PackUse {
     pack: PackRef,
     domain: DomainId,
+    /// The first table that names it: another that does so too must not count its dead records again.
+    table: usize,
     live_records: u32,
     live_bytes: u64,
     dead_bytes: u64,
@@ -262,6 +264,8 @@ impl Keeper<'_, '_> {
         let live = marks.live_offsets(&index, &repack.iter().copied().collect())?;
 
         let swept = self.sweep_ripe(&index, &ripe, uses, &listed)?;
+        // What follows opens the index anew: of a large repository, two at a time would be most of a prune's memory.
+        drop((index, chunks));
         let stays = |id: &PackId| !swept.contains(id);
         let mut dead: Vec<PackId> = listed
             .keys()
@@ -525,15 +529,14 @@ impl Keeper<'_, '_> {
             }
         }
         let mut uses: HashMap<PackId, PackUse> = HashMap::new();
-        let mut owner: HashMap<PackId, usize> = HashMap::new();
         for (table, live) in live.iter().enumerate() {
             let packs = index.table_packs(table);
             for pack in packs {
-                owner.entry(pack.id).or_insert(table);
                 let domain = index.table_domain(table);
                 uses.entry(pack.id).or_insert(PackUse {
                     pack: *pack,
                     domain,
+                    table,
                     live_records: 0,
                     live_bytes: 0,
                     dead_bytes: 0,
@@ -546,7 +549,7 @@ impl Keeper<'_, '_> {
                 if is_live {
                     used.live_records += 1;
                     used.live_bytes += u64::from(record.stored_len);
-                } else if owner.get(&pack) == Some(&table) {
+                } else if used.table == table {
                     used.dead_bytes += u64::from(record.stored_len);
                 }
             }
@@ -751,10 +754,7 @@ impl Keeper<'_, '_> {
         let repository = self.repository;
         let state = State::load(&repository.store, &repository.trust)?.whole()?;
         let mut used: BTreeSet<RunId> = state.records.values().map(|record| record.run).collect();
-        let index = self.sound_index()?;
-        for table in 0..index.table_count() {
-            used.extend(index.table_origins(table).iter().map(|origin| origin.run));
-        }
+        used.extend(self.indexed_runs()?);
         if store::sabotaged("erase a key that is needed") {
             used.clear();
         }
@@ -777,16 +777,19 @@ impl Keeper<'_, '_> {
         }
     }
 
+    /// The runs that tables name now, when no table is damaged.
+    fn indexed_runs(&self) -> Result<BTreeSet<RunId>> {
+        let Repository { store, trust, .. } = self.repository;
+        Index::runs(store, trust, &|d| self.repository.keep_key(d))
+    }
+
     /// Runs that no record and no snapshot names and that are not condemned yet.
     fn dead_runs(&self, snapshots: &[Snapshot], lists: &[(Key, Condemned)]) -> Result<Vec<RunId>> {
         let repository = self.repository;
         let listed = repository.store.list(Shelf::Runs)?;
         let mut used: BTreeSet<RunId> = snapshots.iter().map(|snapshot| snapshot.record.run).collect();
         used.extend(lists.iter().flat_map(|(_, list)| list.runs.iter().copied()));
-        let index = self.sound_index()?;
-        for table in 0..index.table_count() {
-            used.extend(index.table_origins(table).iter().map(|origin| origin.run));
-        }
+        used.extend(self.indexed_runs()?);
         let runs: BTreeSet<RunId> = listed.iter().filter_map(|listed| run_of(&listed.key)).collect();
         Ok(runs.into_iter().filter(|run| !used.contains(run)).collect())
     }

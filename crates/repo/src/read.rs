@@ -492,6 +492,11 @@ impl SnapshotReader {
         &self.sealed.warnings
     }
 
+    /// What its source said about itself.
+    pub fn facts(&self) -> Option<&serde_json::Value> {
+        self.sealed.facts.as_ref()
+    }
+
     /// The entries at or under `within`, in order. Reads a few chunks to get there, then as many as there are.
     pub fn entries(&self, within: &[u8]) -> Walk<'_> {
         Walk::new(&self.sealed.entries, within, Box::new(|id| self.chunks.chunk(id)))

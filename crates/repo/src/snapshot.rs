@@ -5,6 +5,7 @@ use crate::envelope::Trust;
 use crate::error::{RepoError, Result};
 use crate::format::Cursor;
 use crate::id::{DomainId, RepositoryId, RunId, SignerId, SnapshotId};
+use crate::ledger::SegmentName;
 use crate::list::List;
 use crate::tree::Tree;
 use serde::{Deserialize, Serialize};
@@ -71,10 +72,28 @@ pub struct Public {
     pub program: String,
     /// Counts.
     pub stats: Stats,
+    /// The segments without which it is worth nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segments: Option<Segments>,
     /// Its content chunks, in the order of its entries.
     pub content: List,
     /// All its chunks of entries.
     pub meta: List,
+}
+
+/// Segments of an archive that a snapshot needs: retention keeps them, and all that come after them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Segments {
+    /// Name of the archive ([`crate::Repository::ledger`]).
+    pub ledger: String,
+    /// Whose they are, in words of the source: segments of another origin do not belong into the archive.
+    pub origin: String,
+    /// Length of each.
+    pub bytes: u64,
+    /// The first.
+    pub first: SegmentName,
+    /// The last.
+    pub last: SegmentName,
 }
 
 /// What could not be taken, kept with the snapshot.
@@ -93,6 +112,9 @@ pub(crate) struct Sealed {
     pub(crate) entries: Tree,
     pub(crate) content: List,
     pub(crate) warnings: Vec<Warning>,
+    /// What its source said about itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) facts: Option<serde_json::Value>,
 }
 
 /// A snapshot record, split but not opened.

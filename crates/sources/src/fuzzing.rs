@@ -65,6 +65,7 @@ fn capture(data: &[u8]) -> bool {
         sqlite: Sqlite::Auto,
         cache: None,
         scratch: place.root().join("scratch"),
+        moving: None,
         world: site.world().clone(),
     };
     let mut into = site.begin();

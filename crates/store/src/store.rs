@@ -233,6 +233,31 @@ impl Store {
         }
     }
 
+    /// Reads an object of so many bytes, a piece at a time, and compares it with its name.
+    ///
+    /// # Errors
+    /// `Corrupt` when it is something else; otherwise as [`Backend::get`].
+    pub fn check(&self, key: &Key, bytes: u64) -> Result<(), StoreError> {
+        const PIECE_BYTES: u64 = 1 << 20;
+        let corrupt = |why| StoreError::new(Kind::Corrupt, format!("read {key}"), why);
+        let mut digest = blake3::Hasher::new();
+        let mut offset = 0;
+        while offset < bytes {
+            let len = PIECE_BYTES.min(bytes - offset);
+            digest.update(&self.get(key, Span::Range { offset, len })?);
+            offset += len;
+        }
+        if self.size(key)? != Some(bytes) {
+            return Err(corrupt("it has another length than was written"));
+        }
+        match key.digest() {
+            Some(named) if *digest.finalize().as_bytes() != named => {
+                Err(corrupt("its bytes do not match its name: the object is damaged"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The object's size in bytes, or `None` when it is absent.
     ///
     /// # Errors

@@ -9,8 +9,8 @@ pub(crate) mod tests;
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use repo::{Basis, Capture, Result, SnapshotId};
 use store::{Lanes, World};
@@ -19,6 +19,7 @@ use super::cache::{Cache, CacheSpec, NextCache};
 use super::content::{Ground, Reader};
 use super::lanes;
 use super::meta::Names;
+use super::moving::Moving;
 use super::report::{FilesReport, Notes, Progress, Totals};
 use super::roots::Roots;
 use super::scout::Scout;
@@ -40,6 +41,8 @@ pub struct FilesPlan {
     pub cache: Option<CacheSpec>,
     /// A private directory with room for a copy of the largest SQLite database. Made when it does not exist.
     pub scratch: PathBuf,
+    /// Where somebody writes meanwhile: what he knows about the tree.
+    pub moving: Option<Arc<dyn Moving>>,
     /// Clock, lanes and the request to stop.
     pub world: World,
 }
@@ -101,7 +104,7 @@ pub fn previous(plan: &FilesPlan) -> Option<Previous> {
 /// # Errors
 /// `Stopped` when asked to; whatever the repository returns. Never for what is wrong with a file.
 pub fn capture(plan: &FilesPlan, into: &mut Capture<'_>, on: &(dyn Fn(Progress<'_>) + Sync)) -> Result<Captured> {
-    let FilesPlan { roots, select, sqlite, cache, scratch, world } = plan;
+    let FilesPlan { roots, select, sqlite, cache, scratch, moving, world } = plan;
     let old = cache.as_ref().and_then(|spec| Cache::open(spec, roots, *sqlite));
     let next = match cache.as_ref().map(|spec| NextCache::create(spec, roots, *sqlite, world)) {
         None => Remembered::Nothing,
@@ -113,18 +116,19 @@ pub fn capture(plan: &FilesPlan, into: &mut Capture<'_>, on: &(dyn Fn(Progress<'
         other => (None, other),
     };
 
-    let notes = Notes::default();
+    let notes = Notes::of(moving.is_some());
     let ground = Ground {
         world,
         notes: &notes,
         sqlite: *sqlite,
         scratch_under: scratch,
         scratch: OnceLock::new(),
+        moving: moving.as_deref(),
         vanished: AtomicU64::new(0),
     };
     let lost = AtomicU64::new(0);
     let rehash_every = cache.as_ref().map_or(0, |spec| spec.rehash_every);
-    let walker = Walker::new(roots, select, *sqlite, (&notes, &world.stop));
+    let walker = Walker::new(roots, select, *sqlite, (&notes, &world.stop)).moving(moving.as_deref());
     let scout = Scout::new(walker, &ground, (old.as_ref().map(Cache::records), rehash_every), &lost);
     let cutter = into.cutter();
     let mut storing = Storing {

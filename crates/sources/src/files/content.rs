@@ -22,6 +22,7 @@ use rustix::io::Errno;
 use store::{Timestamp, World};
 
 use super::meta::{self, Stamp, Xattrs, XattrsOf, file_id};
+use super::moving::Moving;
 use super::report::Notes;
 use super::walk::open_file;
 use crate::sqlite::{self, Refusal, Scratch, Sqlite};
@@ -106,6 +107,7 @@ pub(crate) struct Ground<'a> {
     /// Where copies of databases may be made.
     pub(crate) scratch_under: &'a Path,
     pub(crate) scratch: OnceLock<io::Result<Scratch>>,
+    pub(crate) moving: Option<&'a dyn Moving>,
     pub(crate) vanished: AtomicU64,
 }
 
@@ -191,7 +193,7 @@ impl Reader<'_> {
             Err(Trouble::File(what)) => self.ground.notes.fail(&wanted.key, what),
             Err(Trouble::Vanished) => {
                 self.ground.vanished.fetch_add(1, Ordering::Relaxed);
-                self.ground.notes.warn(&wanted.key, "vanished before it was read");
+                self.ground.notes.moved(&wanted.key, "vanished before it was read");
             }
         }
         Ok(Outcome::Lost)
@@ -201,6 +203,9 @@ impl Reader<'_> {
         let mut opened = self.open(wanted)?;
         if size_of(&opened.stat) > bytes_max {
             return Err(Trouble::TooLarge);
+        }
+        if self.ground.moving.is_some() {
+            return self.take_moving(wanted, &opened, emit);
         }
         if size_of(&opened.stat) <= WHOLE_BYTES_MAX as u64 {
             let (data, after) = read_settled(&mut opened)?;
@@ -217,6 +222,45 @@ impl Reader<'_> {
             return self.take_database(wanted, opened, bytes_max, emit);
         }
         self.take_large(wanted, &opened, shape(size_of(&opened.stat), head), emit)
+    }
+
+    /// A file of a tree that somebody writes to: read once, whatever happens to it meanwhile, and looked at on the way.
+    fn take_moving(&mut self, wanted: &Wanted, opened: &Opened, emit: Emit<'_>) -> Tried<Taken> {
+        let moving = self.ground.moving;
+        let mut inspector = moving.and_then(|moving| moving.inspector(&wanted.key));
+        let size = size_of(&opened.stat);
+        let shape = if inspector.is_some() { Shape::Pages } else { Shape::Stream };
+        let mut content = {
+            let mut look = |data: &[u8]| {
+                if let Some(inspector) = &mut inspector {
+                    inspector.bytes(data, &opened.file);
+                }
+            };
+            if size <= WHOLE_BYTES_MAX as u64 {
+                let mut data = vec![0; usize::try_from(size).unwrap_or(WHOLE_BYTES_MAX)];
+                let len = read_at(&opened.file, &mut data, 0)?;
+                data.truncate(len);
+                look(&data);
+                self.whole(data, &opened.stat, emit)?
+            } else {
+                let mut looked = |cut: Cut| {
+                    look(&cut.data);
+                    emit(cut)
+                };
+                self.stream(&opened.file, (size, None), shape, &mut looked)?
+            }
+        };
+        if content.flaw == Flaw::Short {
+            // Its owner cut it off, and knows.
+            content.flaw = Flaw::None;
+        }
+        if let Some(what) = inspector.and_then(|inspector| inspector.verdict()) {
+            self.ground.notes.fail(&wanted.key, what);
+        }
+        let after = fstat(&opened.file).map_or(Stamp::default(), |stat| Stamp::of(&stat));
+        let mut taken = self.finish(wanted, opened, content, after);
+        taken.entry.changed = false;
+        Ok(taken)
     }
 
     fn open(&self, wanted: &Wanted) -> Tried<Opened> {
@@ -296,7 +340,7 @@ impl Reader<'_> {
                     format!("could be read only in part, its first {} bytes are stored: {why}", content.bytes_read);
                 self.ground.notes.fail(&wanted.key, what);
             }
-            _ if changed => self.ground.notes.warn(&wanted.key, "changed while it was read"),
+            _ if changed => self.ground.notes.moved(&wanted.key, "changed while it was read"),
             _ => {}
         }
         let xattrs = self.xattrs(wanted, &opened.file);

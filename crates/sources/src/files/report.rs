@@ -66,9 +66,24 @@ impl Problems {
 
 /// Problems noted by several threads.
 #[derive(Default)]
-pub(crate) struct Notes(Mutex<Problems>);
+pub(crate) struct Notes {
+    problems: Mutex<Problems>,
+    /// Somebody writes there, and that is as it should be.
+    moving: bool,
+}
 
 impl Notes {
+    pub(crate) fn of(moving: bool) -> Notes {
+        Notes { moving, ..Notes::default() }
+    }
+
+    /// Something changed or vanished under our hands.
+    pub(crate) fn moved(&self, key: &[u8], what: &str) {
+        if !self.moving {
+            self.warn(key, what);
+        }
+    }
+
     pub(crate) fn warn(&self, key: &[u8], what: impl Into<String>) {
         self.note(key, what.into(), Severity::Warning);
     }
@@ -87,7 +102,7 @@ impl Notes {
     }
 
     fn lock(&self) -> MutexGuard<'_, Problems> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

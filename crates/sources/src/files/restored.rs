@@ -173,6 +173,26 @@ pub struct RestoreReport {
     pub notes: Vec<Note>,
 }
 
+impl RestoreReport {
+    /// Adds what another restore did.
+    pub fn add(&mut self, other: RestoreReport) {
+        self.files += other.files;
+        self.dirs += other.dirs;
+        self.links += other.links;
+        self.others += other.others;
+        self.bytes += other.bytes;
+        self.bytes_written += other.bytes_written;
+        self.unchanged_bytes += other.unchanged_bytes;
+        self.deleted += other.deleted;
+        self.checked += other.checked;
+        self.skipped.extend(other.skipped);
+        self.skipped_count += other.skipped_count;
+        self.problems.extend(other.problems);
+        self.problem_count += other.problem_count;
+        self.notes.extend(other.notes);
+    }
+}
+
 /// One thing that is not as it was, or was left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {

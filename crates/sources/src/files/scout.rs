@@ -130,7 +130,7 @@ impl<'a> Scout<'a> {
                 Ok(target) => Node::Symlink { target: target.into_bytes() },
                 Err(Errno::NOENT) => {
                     self.ground.vanished.fetch_add(1, Ordering::Relaxed);
-                    self.ground.notes.warn(self.walker.key(), "vanished before it was read");
+                    self.ground.notes.moved(self.walker.key(), "vanished before it was read");
                     return None;
                 }
                 Err(e) => {

@@ -179,7 +179,7 @@ impl Storing<'_, '_> {
             Ok((stat, dir, name)) => self.file(&Wanted { dir: dir.into(), name, key: key.to_vec(), stat, was }),
             Err(Errno::NOENT) => {
                 self.ground.vanished.fetch_add(1, Ordering::Relaxed);
-                self.ground.notes.warn(key, "vanished before it was read");
+                self.ground.notes.moved(key, "vanished before it was read");
                 Ok(())
             }
             Err(e) => {

@@ -19,6 +19,7 @@ use store::Stop;
 
 use super::listing::Listing;
 use super::meta::{FileId, file_id};
+use super::moving::Moving;
 use super::report::{Excluded, Notes};
 use super::roots::{Link, Position, Roots};
 use super::select::{self, Caches, Filesystems, Select, Verdict};
@@ -63,6 +64,7 @@ pub(crate) struct Walker<'a> {
     sqlite: Sqlite,
     notes: &'a Notes,
     stop: &'a Stop,
+    moving: Option<&'a dyn Moving>,
     frames: Vec<Frame>,
     /// The path key, and the path without its leading slash: the same but for one byte between names.
     key: Vec<u8>,
@@ -122,6 +124,7 @@ impl<'a> Walker<'a> {
             sqlite,
             notes,
             stop,
+            moving: None,
             frames: Vec::new(),
             key: Vec::new(),
             path: Vec::new(),
@@ -129,6 +132,11 @@ impl<'a> Walker<'a> {
             begun: false,
             passed: Passed::default(),
         }
+    }
+
+    /// Where somebody writes meanwhile: what he knows about the tree.
+    pub(crate) fn moving(self, moving: Option<&'a dyn Moving>) -> Self {
+        Walker { moving, ..self }
     }
 
     /// The path key of what was found last.
@@ -275,6 +283,10 @@ impl<'a> Walker<'a> {
             return Some(sight.ground);
         }
         let excluded = &mut self.passed.excluded;
+        if self.moving.is_some_and(|moving| !moving.takes(&self.key)) {
+            excluded.by_pattern += 1;
+            return None;
+        }
         let count = if frame.cache && frame.listing.name(sight.index).to_bytes() != select::CACHE_TAG {
             &mut excluded.in_caches
         } else {
@@ -299,7 +311,7 @@ impl<'a> Walker<'a> {
             Ok(stat) => Some(stat),
             Err(Errno::NOENT) if sight.position == Position::APART => {
                 self.passed.vanished += 1;
-                self.notes.warn(&self.key, "vanished while its directory was read");
+                self.notes.moved(&self.key, "vanished while its directory was read");
                 None
             }
             Err(e) => {
@@ -326,7 +338,7 @@ impl<'a> Walker<'a> {
             Ok((stat, fd)) => (stat, fd),
             Err(Errno::NOENT) if position == Position::APART => {
                 self.passed.vanished += 1;
-                self.notes.warn(&self.key, "vanished while its directory was read");
+                self.notes.moved(&self.key, "vanished while its directory was read");
                 return None;
             }
             Err(e) => {

@@ -76,6 +76,7 @@ impl Rig {
             sqlite: Sqlite::Auto,
             cache: Some(cache),
             scratch: dir.path().join("cache"),
+            moving: None,
             world,
         };
         Rig { mem, repository, dir, plan, commits: true }
@@ -431,6 +432,7 @@ fn when_the_first_name_cannot_be_stored_the_next_one_is_the_file() {
         sqlite: Sqlite::Auto,
         scratch_under: &rig.plan.scratch,
         scratch: OnceLock::new(),
+        moving: None,
         vanished: AtomicU64::new(0),
     };
     let walker = Walker::new(&rig.plan.roots, &rig.plan.select, Sqlite::Auto, (&notes, &rig.plan.world.stop));
@@ -500,6 +502,7 @@ fn take_with(rig: &Rig, name: &str, emit: &mut dyn FnMut()) -> (Outcome_, Proble
         sqlite: Sqlite::Auto,
         scratch_under: &rig.plan.scratch,
         scratch: OnceLock::new(),
+        moving: None,
         vanished: AtomicU64::new(0),
     };
     let capture = rig.capture();

@@ -1,0 +1,534 @@
+//! The archive of a cluster's log: taking segments in, giving them out, and what they cover.
+//!
+//! What it is for: `wal push`, `wal get`, `wal status`, and the question whether a restore can reach its goal.
+//! What it may not know: servers. Where data comes from and goes: files of the server into three ledgers of the repository, one
+//! for segments, one for ends of timelines, one for histories; and back.
+
+use super::{domain_of, snapshots_of};
+use crate::ctx::Ctx;
+use crate::failure::{Exit, Failure};
+use crate::open::{read_memory, state_file, write_memory};
+use repo::ledger::{Appended, Ledger, SegmentName, Stretch};
+use repo::{RepoError, Repository, Snapshot};
+use serde::{Deserialize, Serialize};
+use sources::postgres::Lsn;
+use sources::postgres::base::Facts;
+use sources::postgres::wal::{self, Name, Switch, WalFile};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// The largest history file: a line for each switch of timelines.
+const HISTORY_BYTES_MAX: u64 = 1 << 20;
+/// How many segments are read to find the last moment that a transaction ended.
+const LOOK_BACK_MAX: u64 = 64;
+
+/// The archive of one source.
+pub struct Archive<'r> {
+    repository: &'r Repository,
+    source: String,
+    segments: Ledger<'r>,
+    partials: Ledger<'r>,
+    histories: Ledger<'r>,
+}
+
+/// What became of a file that was pushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pushed {
+    /// It is new, and durable.
+    New,
+    /// The same bytes were there already.
+    Same,
+    /// It is of a kind that nobody needs for anything.
+    Unneeded,
+}
+
+/// What is remembered about an archive on the machine that fills it.
+#[derive(Serialize, Deserialize)]
+struct Memory {
+    v: u32,
+    system: String,
+    segment_bytes: u64,
+}
+
+impl<'r> Archive<'r> {
+    /// The archive of `source`, which is looked for where its snapshots are.
+    ///
+    /// # Errors
+    /// `NotAuthorised` for a key that sees no domain.
+    pub fn open(repository: &'r Repository, source: &str, snapshots: &[Snapshot]) -> Result<Archive<'r>, Failure> {
+        let domain = domain_of(repository, &snapshots_of(snapshots, source));
+        let ledger = |kind: &str| {
+            let name = ledger_name(kind, source);
+            match domain {
+                Some(domain) => repository.ledger_of(&name, domain),
+                None => repository.ledger(&name),
+            }
+        };
+        let (segments, partials, histories) = (ledger("wal")?, ledger("wal-partial")?, ledger("wal-history")?);
+        Ok(Archive { repository, source: source.to_owned(), segments, partials, histories })
+    }
+
+    /// Name of the ledger of its segments.
+    pub fn ledger(&self) -> String {
+        ledger_name("wal", &self.source)
+    }
+
+    /// Stores a file that the server wants archived. When this returns `Ok` it survives power loss, and the server may
+    /// remove it.
+    ///
+    /// # Errors
+    /// `wal-name`, `wal-damaged`, `wal-foreign` (of another cluster), `wal-differs` (other bytes were archived under this
+    /// name: both are kept); whatever the repository returns.
+    pub fn push(&self, ctx: &Ctx, path: &Path) -> Result<Pushed, Failure> {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let file = WalFile::parse(name).ok_or_else(|| {
+            Failure::new(
+                Exit::Failed,
+                "wal-name",
+                format!("{name:?} is no name that a server gives to a file of its log"),
+            )
+            .help("archive_command = 'backstay wal push --source PLATFORM/SOURCE %p'")
+        })?;
+        let bytes = match file {
+            WalFile::Label => return Ok(Pushed::Unneeded),
+            WalFile::History(_) => read(path, HISTORY_BYTES_MAX)?,
+            WalFile::Segment(_) | WalFile::Partial(_) => read(path, wal::SEGMENT_BYTES_MAX)?,
+        };
+        let appended = match file {
+            WalFile::History(timeline) => {
+                let text = std::str::from_utf8(&bytes).ok().and_then(wal::history);
+                text.ok_or_else(|| damaged(path, "is no history of a timeline"))?;
+                self.histories.append(SegmentName { timeline, number: 0 }, &bytes)
+            }
+            WalFile::Segment(name) => {
+                let at = self.check(ctx, path, &name, &bytes)?;
+                self.segments.append(at, &bytes)
+            }
+            WalFile::Partial(name) => {
+                let at = self.check(ctx, path, &name, &bytes)?;
+                self.partials.append(at, &bytes)
+            }
+            WalFile::Label => return Ok(Pushed::Unneeded),
+        };
+        match appended {
+            Ok(Appended::New) => Ok(Pushed::New),
+            Ok(Appended::Same) => Ok(Pushed::Same),
+            Err(RepoError::Differs(_)) => Err(differs(name, &self.source)),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// That a segment is what its name says, and of the cluster whose archive this is.
+    fn check(&self, ctx: &Ctx, path: &Path, name: &Name, bytes: &[u8]) -> Result<SegmentName, Failure> {
+        let header = wal::header(bytes).map_err(|e| damaged(path, &e.to_string()))?;
+        let number = name.number(header.segment_bytes);
+        // A timeline begins with a copy of the segment in which it left the one before.
+        if header.start.0 != number * header.segment_bytes || header.timeline > name.timeline {
+            return Err(damaged(path, &format!("holds the log from {} of timeline {}", header.start, header.timeline)));
+        }
+        let memory = state_file(ctx, self.repository, &format!("wal-{}", self.ledger().replace('/', "-")));
+        let known = match read_memory::<Memory>(&memory) {
+            Ok(Some(known)) if known.v == 1 => Some((known.system, known.segment_bytes)),
+            // Whatever is wrong with it, the snapshots know better.
+            _ => self.known_cluster()?,
+        };
+        let system = header.system.to_string();
+        match known {
+            Some((known, _)) if known != system => Err(foreign(path, &self.source, &system, &known)),
+            Some((_, known)) if known != header.segment_bytes => {
+                let what = format!("{} bytes instead of {known}", header.segment_bytes);
+                Err(damaged(path, &what))
+            }
+            _ => {
+                let memory_of_it = Memory { v: 1, system, segment_bytes: header.segment_bytes };
+                if let Err(e) = write_memory(&memory, &memory_of_it) {
+                    ctx.remark(format!("cannot remember whose archive this is in {}: {e}", memory.display()));
+                }
+                Ok(SegmentName { timeline: name.timeline, number })
+            }
+        }
+    }
+
+    /// The cluster, and its length of segments, of the snapshots of this source; none where there are none, or where the key
+    /// at hand cannot see it.
+    fn known_cluster(&self) -> Result<Option<(String, u64)>, Failure> {
+        let snapshots = self.repository.snapshots()?;
+        let newest = snapshots_of(&snapshots, &self.source).pop();
+        let segments = newest.and_then(|snapshot| snapshot.public.segments.clone());
+        Ok(segments.map(|segments| (segments.origin, segments.bytes)))
+    }
+
+    /// Stores a segment that a backup found at the server, unless it is there.
+    ///
+    /// # Errors
+    /// As [`Archive::push`].
+    pub fn take_along(&self, ctx: &Ctx, path: &Path) -> Result<(), Failure> {
+        self.push(ctx, path).map(drop)
+    }
+
+    /// Fetches the file of this name into `into`, which appears whole or not at all. `false` when the archive does not have
+    /// it and nothing says that it should.
+    ///
+    /// # Errors
+    /// `wal-gap` when it is missing between others: a server that took that for the end would lose what comes after it;
+    /// `wal-name`; whatever the repository returns.
+    pub fn fetch(&self, name: &str, into: &Path) -> Result<bool, Failure> {
+        let file = WalFile::parse(name)
+            .ok_or_else(|| Failure::new(Exit::Usage, "wal-name", format!("{name:?} is no file of a server's log")))?;
+        let bytes = match file {
+            WalFile::Label => None,
+            WalFile::History(timeline) => self.histories.get(SegmentName { timeline, number: 0 })?,
+            WalFile::Partial(name) => match self.length()? {
+                Some(bytes) => self.partials.get(number_of(&name, bytes))?,
+                None => None,
+            },
+            WalFile::Segment(segment) => match self.length()? {
+                None => None,
+                Some(bytes) => {
+                    let at = number_of(&segment, bytes);
+                    let found = self.segments.get(at)?;
+                    if found.is_none() && self.is_gap(at)? {
+                        return Err(gap(name, &self.source));
+                    }
+                    found
+                }
+            },
+        };
+        let Some(bytes) = bytes else { return Ok(false) };
+        let failed = |e: std::io::Error| {
+            Failure::new(Exit::TargetUnreachable, "target-denied", format!("cannot write {}: {e}", into.display()))
+        };
+        let temp = into.with_extension("backstay-tmp");
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temp)
+            .map_err(failed)?;
+        file.write_all(&bytes).and_then(|()| std::fs::rename(&temp, into)).map_err(failed)?;
+        Ok(true)
+    }
+
+    /// Whether this segment is missing though later ones of its timeline are there.
+    fn is_gap(&self, at: SegmentName) -> Result<bool, Failure> {
+        let stretches = self.segments.coverage()?;
+        let later = stretches.iter().any(|s| s.timeline == at.timeline && s.first > at.number);
+        let earlier = stretches.iter().any(|s| s.timeline == at.timeline && s.last < at.number);
+        let elsewhere = stretches.iter().any(|s| s.timeline != at.timeline && (s.first..=s.last).contains(&at.number));
+        Ok(later && earlier && !elsewhere)
+    }
+
+    /// Length of segments, from the first one that can be read.
+    fn length(&self) -> Result<Option<u64>, Failure> {
+        if let Some((_, bytes)) = self.known_cluster()? {
+            return Ok(Some(bytes));
+        }
+        let Some(first) = self.segments.segments()?.first().copied() else { return Ok(None) };
+        Ok(self.segments.get(first)?.map(|bytes| bytes.len() as u64))
+    }
+
+    /// Which of the segments from `first` to `last` of this timeline are not there.
+    ///
+    /// # Errors
+    /// Whatever the repository returns.
+    pub fn missing(&self, timeline: u32, first: u64, last: u64) -> Result<Vec<u64>, Failure> {
+        let stretches = self.segments.coverage()?;
+        let has = |n: &u64| stretches.iter().any(|s| s.timeline == timeline && (s.first..=s.last).contains(n));
+        Ok((first..=last).filter(|n| !has(n)).collect())
+    }
+
+    /// Everything that is there, as one picture.
+    ///
+    /// # Errors
+    /// Whatever the repository returns.
+    pub fn coverage(&self) -> Result<Coverage, Failure> {
+        let mut histories = BTreeMap::new();
+        for name in self.histories.segments()? {
+            // A writer cannot read what is in it, only that it is there.
+            let read = match self.histories.get(name) {
+                Err(RepoError::NotAuthorised { .. }) => continue,
+                read => read?,
+            };
+            let text = read.and_then(|bytes| String::from_utf8(bytes).ok());
+            if let Some(switches) = text.as_deref().and_then(wal::history) {
+                histories.insert(name.timeline, switches);
+            }
+        }
+        Ok(Coverage { histories, stretches: self.segments.coverage()?, gaps: self.segments.gaps()? })
+    }
+
+    /// When the last transaction ended that is in the log up to this segment; none where no recent segment has one.
+    ///
+    /// # Errors
+    /// Whatever the repository returns: a segment that is damaged, above all.
+    pub fn last_end(&self, line: &[Leg], last: u64, first: u64) -> Result<Option<i64>, Failure> {
+        for number in (first..=last).rev().take(LOOK_BACK_MAX as usize) {
+            for leg in line.iter().rev().filter(|leg| leg.has(number)) {
+                let Some(bytes) = self.segments.get(SegmentName { timeline: leg.timeline, number })? else { continue };
+                match wal::times(&bytes) {
+                    Ok(times) if times.last.is_some() => return Ok(times.last),
+                    _ => break,
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// What there is, for `wal status`.
+    ///
+    /// # Errors
+    /// Whatever the repository returns.
+    pub fn status(&self) -> Result<Status, Failure> {
+        let coverage = self.coverage()?;
+        let bytes = self.length()?.unwrap_or(16 << 20);
+        let told = |stretch: &Stretch| Range {
+            timeline: stretch.timeline,
+            first: Name::of(stretch.timeline, stretch.first, bytes).to_string(),
+            last: Name::of(stretch.timeline, stretch.last, bytes).to_string(),
+            segments: stretch.last - stretch.first + 1,
+            start: Lsn(stretch.first * bytes),
+            end: Lsn((stretch.last + 1) * bytes),
+        };
+        let ranges: Vec<Range> = coverage.stretches.iter().map(told).collect();
+        Ok(Status {
+            source: self.source.clone(),
+            segment_bytes: bytes,
+            segments: ranges.iter().map(|range| range.segments).sum(),
+            gaps: coverage.gaps.iter().map(told).collect(),
+            timelines: coverage
+                .stretches
+                .iter()
+                .map(|stretch| stretch.timeline)
+                .chain(coverage.histories.keys().copied())
+                .collect::<std::collections::BTreeSet<_>>()
+                .into_iter()
+                .collect(),
+            ranges,
+        })
+    }
+}
+
+fn ledger_name(kind: &str, source: &str) -> String {
+    format!("{kind}:{source}")
+}
+
+fn number_of(name: &Name, segment_bytes: u64) -> SegmentName {
+    SegmentName { timeline: name.timeline, number: name.number(segment_bytes) }
+}
+
+/// A stretch of the archive.
+#[derive(Clone, Debug, Serialize)]
+pub struct Range {
+    /// Which line of history.
+    pub timeline: u32,
+    /// Name of its first segment.
+    pub first: String,
+    /// Name of its last segment.
+    pub last: String,
+    /// How many segments.
+    pub segments: u64,
+    /// Position of its first byte.
+    pub start: Lsn,
+    /// Position behind its last byte.
+    pub end: Lsn,
+}
+
+/// What an archive holds.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// Platform and source.
+    pub source: String,
+    /// Length of segments.
+    pub segment_bytes: u64,
+    /// How many segments.
+    pub segments: u64,
+    /// Stretches without a gap, in order.
+    pub ranges: Vec<Range>,
+    /// What is missing between stretches of one timeline.
+    pub gaps: Vec<Range>,
+    /// The timelines.
+    pub timelines: Vec<u32>,
+}
+
+/// What an archive covers.
+#[derive(Clone, Debug, Default)]
+pub struct Coverage {
+    /// Where each timeline but the first comes from.
+    pub histories: BTreeMap<u32, Vec<Switch>>,
+    /// Stretches without a gap.
+    pub stretches: Vec<Stretch>,
+    /// What is missing between them.
+    pub gaps: Vec<Stretch>,
+}
+
+/// A part of a way through the log: segments of one timeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leg {
+    /// Which timeline.
+    pub timeline: u32,
+    /// Number of the first segment.
+    pub first: u64,
+    /// Number of the last segment; none where it goes on as long as there are any.
+    pub last: Option<u64>,
+}
+
+impl Leg {
+    fn has(&self, number: u64) -> bool {
+        number >= self.first && self.last.is_none_or(|last| number <= last)
+    }
+}
+
+/// How far a way through the log can be followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// Number of the last segment that is there without a gap before it; none when not even the first is.
+    pub last: Option<u64>,
+    /// Number of the first that is missing though later ones are there.
+    pub gap: Option<u64>,
+}
+
+impl Coverage {
+    /// The way from a backup to the end of timeline `to`; none when that timeline does not come from the backup's.
+    pub fn way(&self, facts: &Facts, to: u32) -> Option<Vec<Leg>> {
+        let first = facts.first_segment();
+        if to == facts.timeline {
+            return Some(vec![Leg { timeline: to, first, last: None }]);
+        }
+        let switches = self.histories.get(&to)?;
+        let at = switches.iter().position(|switch| switch.timeline == facts.timeline)?;
+        // A timeline that was left before the backup ended does not have what the backup has.
+        if switches[at].at < facts.stop {
+            return None;
+        }
+        let mut way = Vec::new();
+        let mut from = first;
+        for switch in &switches[at..] {
+            let last = switch.at.0 / facts.segment_bytes;
+            way.push(Leg { timeline: switch.timeline, first: from, last: Some(last) });
+            from = last;
+        }
+        way.push(Leg { timeline: to, first: from, last: None });
+        Some(way)
+    }
+
+    /// The newest timeline that can be reached from a backup.
+    pub fn newest(&self, facts: &Facts) -> u32 {
+        let reachable = self.histories.keys().rev().find(|to| self.way(facts, **to).is_some());
+        reachable.copied().unwrap_or(facts.timeline).max(facts.timeline)
+    }
+
+    /// How far a way can be followed.
+    pub fn reach(&self, way: &[Leg]) -> Reach {
+        let there = |timeline: u32, number: u64| {
+            self.stretches.iter().any(|s| s.timeline == timeline && (s.first..=s.last).contains(&number))
+        };
+        let has = |number: u64| way.iter().any(|leg| leg.has(number) && there(leg.timeline, number));
+        let Some(first) = way.first().map(|leg| leg.first) else { return Reach { last: None, gap: None } };
+        let highest = way
+            .iter()
+            .flat_map(|leg| self.stretches.iter().filter(|s| s.timeline == leg.timeline).map(move |s| (leg, s)))
+            .filter_map(|(leg, s)| {
+                let last = leg.last.map_or(s.last, |last| last.min(s.last));
+                (last >= leg.first && last >= s.first).then_some(last)
+            })
+            .max();
+        let mut next = first;
+        while has(next) {
+            next += 1;
+        }
+        Reach { last: (next > first).then(|| next - 1), gap: highest.filter(|highest| *highest > next).map(|_| next) }
+    }
+}
+
+fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(bytes_max + 1).read_to_end(&mut bytes));
+    match read {
+        Ok(_) if bytes.len() as u64 <= bytes_max => Ok(bytes),
+        Ok(_) => Err(damaged(path, "is too large")),
+        Err(e) => {
+            let what = format!("cannot read {}: {e}", path.display());
+            Err(Failure::new(Exit::SourceUnreachable, "source-failed", what)
+                .help("run this as the user that the server runs as"))
+        }
+    }
+}
+
+fn damaged(path: &Path, why: &str) -> Failure {
+    Failure::new(Exit::Failed, "wal-damaged", format!("{} is not what it should be: it {why}", path.display()))
+        .help("nothing was archived; look at the disk of the server, and take a backup")
+}
+
+fn foreign(path: &Path, source: &str, found: &str, known: &str) -> Failure {
+    let what = format!(
+        "{} is of the cluster {found}, and the archive of {source} belongs to the cluster {known}",
+        path.display()
+    );
+    Failure::new(Exit::Failed, "wal-foreign", what)
+        .help("give a new cluster a source of its own in the configuration, and point its archive_command there")
+}
+
+fn differs(name: &str, source: &str) -> Failure {
+    let what = format!("{name} was archived for {source} before, with other content: two servers write one history");
+    Failure::new(Exit::Failed, "wal-differs", what).help(
+        "both are kept; find out whether a copy of the server runs that still archives, or whether its disk was set back",
+    )
+}
+
+fn gap(name: &str, source: &str) -> Failure {
+    let what = format!("{name} is missing in the archive of {source}, and later ones are there: the log has a gap");
+    Failure::new(Exit::Failed, "wal-gap", what).help("backstay wal status shows it; restore to a moment before it")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(timeline: u32, start: u64, stop: u64) -> Facts {
+        let facts = serde_json::json!({
+            "v": 1, "system": "7", "version": 150000, "timeline": timeline, "start": Lsn(start), "stop": Lsn(stop),
+            "stopped": "2026-11-20T18:00:00Z", "segment_bytes": 1 << 24, "checksums": true, "standby": false,
+            "data_directory": "/d", "tablespaces": [], "configuration": [], "settings": [], "backup_label": "",
+            "control": "", "databases": [], "extensions": [], "tables": [],
+        });
+        serde_json::from_value(facts).expect("facts")
+    }
+
+    fn stretch(timeline: u32, first: u64, last: u64) -> Stretch {
+        Stretch { timeline, first, last }
+    }
+
+    #[test]
+    fn a_gap_ends_the_reach_and_the_end_of_the_archive_is_no_gap() {
+        let way = [Leg { timeline: 1, first: 2, last: None }];
+        let reach = |stretches: Vec<Stretch>| Coverage { stretches, ..Coverage::default() }.reach(&way);
+        assert_eq!(reach(vec![stretch(1, 1, 9)]), Reach { last: Some(9), gap: None });
+        assert_eq!(reach(vec![stretch(1, 1, 4), stretch(1, 6, 9)]), Reach { last: Some(4), gap: Some(5) });
+        assert_eq!(reach(vec![stretch(1, 3, 9)]), Reach { last: None, gap: Some(2) });
+        assert_eq!(reach(vec![stretch(2, 1, 9)]), Reach { last: None, gap: None });
+    }
+
+    #[test]
+    fn a_way_follows_a_failover_and_only_one_after_the_backup() {
+        let at = |timeline, segment: u64| Switch { timeline, at: Lsn(segment << 24 | 0x99) };
+        let coverage = Coverage {
+            histories: BTreeMap::from([(2, vec![at(1, 5)]), (3, vec![at(1, 5), at(2, 7)])]),
+            stretches: vec![stretch(1, 2, 4), stretch(2, 5, 6), stretch(3, 7, 9)],
+            gaps: vec![],
+        };
+        let backup = facts(1, 2 << 24 | 0x28, 3 << 24);
+        assert_eq!(coverage.newest(&backup), 3);
+        let way = coverage.way(&backup, 3).expect("a way");
+        let leg = |timeline, first, last| Leg { timeline, first, last };
+        assert_eq!(way, [leg(1, 2, Some(5)), leg(2, 5, Some(7)), leg(3, 7, None)]);
+        // The segment in which a timeline was left may be there of either.
+        assert_eq!(coverage.reach(&way), Reach { last: Some(9), gap: None });
+        let late = facts(1, 6 << 24, 6 << 24 | 0x100);
+        assert_eq!(coverage.newest(&late), 1, "timeline 2 was left before this backup ended");
+    }
+}

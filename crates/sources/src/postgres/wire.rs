@@ -1,0 +1,414 @@
+//! Talking to a server: start-up, authentication, simple queries (PostgreSQL documentation, "Frontend/Backend Protocol").
+//!
+//! It blocks, and looks every second whether it should stop. What a server says is not believed before it is looked at:
+//! lengths are bounded, and what does not belong there is an error. It may not know what is asked.
+
+use postgres_protocol::authentication::md5_hash;
+use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+use store::Stop;
+use zeroize::Zeroizing;
+
+/// The longest message that is read.
+const MESSAGE_BYTES_MAX: usize = 256 << 20;
+/// How long a server may take to accept a connection.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+/// How often a wait looks whether it should end.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Where a server is, and as whom to talk to it.
+#[derive(Clone)]
+pub struct Server {
+    /// A host name or address, or the directory of a Unix socket.
+    pub host: String,
+    /// The port; part of a socket's name too.
+    pub port: u16,
+    /// The role.
+    pub user: String,
+    /// The database.
+    pub database: String,
+    /// What it asks for, where it does.
+    pub password: Option<Zeroizing<String>>,
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Server { host, port, user, .. } = self;
+        write!(f, "PostgreSQL at {host}, port {port}, as {user}")
+    }
+}
+
+/// Why a server did not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// There is nobody, or it went away.
+    #[error("cannot reach {server}: {why}")]
+    Unreachable {
+        /// Who was asked.
+        server: String,
+        /// What happened.
+        why: String,
+    },
+    /// It said no.
+    #[error("{message}{}", detail.as_ref().map(|text| format!(" ({text})")).unwrap_or_default())]
+    Refused {
+        /// Its code for that, five characters (PostgreSQL documentation, "Error Codes").
+        code: String,
+        /// Its words.
+        message: String,
+        /// More of them.
+        detail: Option<String>,
+    },
+    /// It said something that has no meaning here.
+    #[error("the server does not speak as PostgreSQL does: {0}")]
+    Nonsense(String),
+    /// Somebody asked to stop.
+    #[error("interrupted")]
+    Stopped,
+}
+
+type Result<T> = std::result::Result<T, WireError>;
+
+/// One row of an answer.
+pub type Row = Vec<Option<String>>;
+
+enum Stream {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+impl Stream {
+    fn open(server: &Server) -> io::Result<Stream> {
+        if server.host.starts_with('/') {
+            let stream = UnixStream::connect(format!("{}/.s.PGSQL.{}", server.host, server.port))?;
+            stream.set_read_timeout(Some(TICK))?;
+            return Ok(Stream::Unix(stream));
+        }
+        let mut last = io::Error::other("the name has no address");
+        for address in (server.host.as_str(), server.port).to_socket_addrs()? {
+            match TcpStream::connect_timeout(&address, CONNECT_PATIENCE) {
+                Ok(stream) => {
+                    stream.set_nodelay(true)?;
+                    stream.set_read_timeout(Some(TICK))?;
+                    return Ok(Stream::Tcp(stream));
+                }
+                Err(e) => last = e,
+            }
+        }
+        Err(last)
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Unix(stream) => stream.read(into),
+            Stream::Tcp(stream) => stream.read(into),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Unix(stream) => stream.write(from),
+            Stream::Tcp(stream) => stream.write(from),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Stream::Unix(stream) => stream.flush(),
+            Stream::Tcp(stream) => stream.flush(),
+        }
+    }
+}
+
+/// An open connection. Closed when dropped; the server undoes what was not ended.
+pub struct Connection {
+    stream: Stream,
+    stop: Stop,
+    name: String,
+    /// Notices that came along, as sentences.
+    notices: Vec<String>,
+}
+
+impl Connection {
+    /// Connects and logs in.
+    ///
+    /// # Errors
+    /// [`WireError`].
+    pub fn open(server: &Server, stop: &Stop) -> Result<Connection> {
+        let name = server.to_string();
+        let stream =
+            Stream::open(server).map_err(|e| WireError::Unreachable { server: name.clone(), why: e.to_string() })?;
+        let mut connection = Connection { stream, stop: stop.clone(), name, notices: Vec::new() };
+        connection.log_in(server)?;
+        // What follows means the same whatever the server's configuration says.
+        connection
+            .query(
+                "set standard_conforming_strings = on; set datestyle = iso; set statement_timeout = 0; \
+                          set idle_session_timeout = 0; set client_encoding = 'UTF8'",
+            )
+            .or_else(|e| match e {
+                // Before version 14 there is no idle_session_timeout.
+                WireError::Refused { code, .. } if code == "42704" => connection.query("set statement_timeout = 0"),
+                e => Err(e),
+            })?;
+        Ok(connection)
+    }
+
+    fn log_in(&mut self, server: &Server) -> Result<()> {
+        let mut start = Vec::new();
+        start.extend_from_slice(&196_608_u32.to_be_bytes());
+        for (key, value) in [("user", &server.user), ("database", &server.database)] {
+            for text in [key, value] {
+                start.extend_from_slice(text.as_bytes());
+                start.push(0);
+            }
+        }
+        start.extend_from_slice(b"application_name\0backstay\0\0");
+        let mut message = (start.len() as u32 + 4).to_be_bytes().to_vec();
+        message.extend_from_slice(&start);
+        self.write(&message)?;
+        let password = || {
+            let missing = WireError::Refused {
+                code: "28P01".into(),
+                message: format!("the server asks for a password of {}, and none is configured", server.user),
+                detail: None,
+            };
+            server.password.as_ref().ok_or(missing)
+        };
+        let mut scram: Option<ScramSha256> = None;
+        loop {
+            let (kind, body) = self.read()?;
+            match kind {
+                b'R' => {
+                    let mut body = Body(&body);
+                    match body.number()? {
+                        0 => {}
+                        3 => self.send_password(password()?.as_bytes())?,
+                        5 => {
+                            let salt = body.take(4)?.try_into().map_err(|_| nonsense("a salt"))?;
+                            let hashed = md5_hash(server.user.as_bytes(), password()?.as_bytes(), salt);
+                            self.send_password(hashed.as_bytes())?;
+                        }
+                        10 => {
+                            if !body.texts()?.iter().any(|name| name == SCRAM_SHA_256) {
+                                return Err(nonsense("it offers no way of authentication that is known here"));
+                            }
+                            let begun = ScramSha256::new(password()?.as_bytes(), ChannelBinding::unsupported());
+                            let first = begun.message();
+                            let mut answer = SCRAM_SHA_256.as_bytes().to_vec();
+                            answer.push(0);
+                            answer.extend_from_slice(&(first.len() as u32).to_be_bytes());
+                            answer.extend_from_slice(first);
+                            self.send(b'p', &answer)?;
+                            scram = Some(begun);
+                        }
+                        11 => {
+                            let scram = scram.as_mut().ok_or_else(|| nonsense("an answer before a question"))?;
+                            scram.update(body.0).map_err(|e| nonsense(&e.to_string()))?;
+                            let answer = scram.message().to_vec();
+                            self.send(b'p', &answer)?;
+                        }
+                        12 => {
+                            let scram = scram.as_mut().ok_or_else(|| nonsense("an answer before a question"))?;
+                            // That the server knows the password too is part of it.
+                            scram.finish(body.0).map_err(|e| nonsense(&e.to_string()))?;
+                        }
+                        other => {
+                            return Err(nonsense(&format!("way of authentication {other} is not known here")));
+                        }
+                    }
+                }
+                b'Z' => return Ok(()),
+                b'E' => return Err(refusal(&body)),
+                b'S' | b'K' | b'N' | b'v' => {}
+                other => return Err(nonsense(&format!("message {:?} while logging in", char::from(other)))),
+            }
+        }
+    }
+
+    /// Sends one or more statements and returns the rows of all of them.
+    ///
+    /// # Errors
+    /// `Refused` with what the server says; the connection can still be used then.
+    pub fn query(&mut self, sql: &str) -> Result<Vec<Row>> {
+        let mut body = sql.as_bytes().to_vec();
+        body.push(0);
+        self.send(b'Q', &body)?;
+        let (mut rows, mut refused) = (Vec::new(), None);
+        loop {
+            let (kind, body) = self.read()?;
+            match kind {
+                b'D' => rows.push(Body(&body).row()?),
+                b'E' => refused = refused.or(Some(refusal(&body))),
+                b'N' => self.notices.push(refusal(&body).to_string()),
+                b'Z' => return refused.map_or(Ok(rows), Err),
+                b'T' | b'C' | b'I' | b'S' | b'A' => {}
+                other => return Err(nonsense(&format!("message {:?} in an answer", char::from(other)))),
+            }
+        }
+    }
+
+    /// The one row of an answer.
+    ///
+    /// # Errors
+    /// As [`Connection::query`]; `Nonsense` when there is another number of rows or columns.
+    pub fn row<const N: usize>(&mut self, sql: &str) -> Result<[Option<String>; N]> {
+        let rows = self.query(sql)?;
+        let count = rows.len();
+        let row = rows.into_iter().next().filter(|_| count == 1).ok_or_else(|| nonsense(&format!("{count} rows")))?;
+        row.try_into().map_err(|_| nonsense("another number of columns"))
+    }
+
+    /// The one value of an answer; none where it is null.
+    ///
+    /// # Errors
+    /// As [`Connection::row`].
+    pub fn value(&mut self, sql: &str) -> Result<Option<String>> {
+        let [value] = self.row(sql)?;
+        Ok(value)
+    }
+
+    fn send_password(&mut self, password: &[u8]) -> Result<()> {
+        let mut body = Zeroizing::new(password.to_vec());
+        body.push(0);
+        self.send(b'p', &body)
+    }
+
+    fn send(&mut self, kind: u8, body: &[u8]) -> Result<()> {
+        let len = u32::try_from(body.len() + 4).map_err(|_| nonsense("a question that is too long"))?;
+        let mut message = Zeroizing::new(Vec::with_capacity(body.len() + 5));
+        message.push(kind);
+        message.extend_from_slice(&len.to_be_bytes());
+        message.extend_from_slice(body);
+        self.write(&message)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        let sent = self.stream.write_all(bytes).and_then(|()| self.stream.flush());
+        sent.map_err(|e| self.lost(&e))
+    }
+
+    fn read(&mut self) -> Result<(u8, Vec<u8>)> {
+        let mut head = [0; 5];
+        self.fill(&mut head)?;
+        let len = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
+        let len = len.checked_sub(4).filter(|len| *len <= MESSAGE_BYTES_MAX).ok_or_else(|| nonsense("a length"))?;
+        let mut body = vec![0; len];
+        self.fill(&mut body)?;
+        Ok((head[0], body))
+    }
+
+    fn fill(&mut self, into: &mut [u8]) -> Result<()> {
+        let mut done = 0;
+        while done < into.len() {
+            match self.stream.read(&mut into[done..]) {
+                Ok(0) => return Err(self.lost(&io::Error::other("it closed the connection"))),
+                Ok(n) => done += n,
+                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                    if self.stop.requested() {
+                        return Err(WireError::Stopped);
+                    }
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(self.lost(&e)),
+            }
+        }
+        Ok(())
+    }
+
+    fn lost(&self, e: &io::Error) -> WireError {
+        WireError::Unreachable { server: self.name.clone(), why: e.to_string() }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // Best effort: a server notices by itself.
+        self.send(b'X', &[]).ok();
+    }
+}
+
+/// Text as a literal of SQL, where `standard_conforming_strings` is on.
+pub fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+fn nonsense(what: &str) -> WireError {
+    WireError::Nonsense(what.to_owned())
+}
+
+/// What an error message says: fields, each a letter and text that ends with a zero byte.
+fn refusal(body: &[u8]) -> WireError {
+    let mut fields = body.split(|byte| *byte == 0).filter(|field| !field.is_empty());
+    let (mut code, mut message, mut detail) = (String::new(), String::new(), None);
+    for field in &mut fields {
+        let text = || String::from_utf8_lossy(&field[1..]).into_owned();
+        match field[0] {
+            b'C' => code = text(),
+            b'M' => message = text(),
+            b'D' => detail = Some(text()),
+            _ => {}
+        }
+    }
+    WireError::Refused { code, message, detail }
+}
+
+/// What is left of a message.
+struct Body<'a>(&'a [u8]);
+
+impl<'a> Body<'a> {
+    fn take(&mut self, len: usize) -> Result<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(len).ok_or_else(|| nonsense("a message that is cut off"))?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn number(&mut self) -> Result<i32> {
+        Ok(i32::from_be_bytes(self.take(4)?.try_into().map_err(|_| nonsense("a number"))?))
+    }
+
+    fn texts(&mut self) -> Result<Vec<String>> {
+        let texts = self.0.split(|byte| *byte == 0).take_while(|text| !text.is_empty());
+        Ok(texts.map(|text| String::from_utf8_lossy(text).into_owned()).collect())
+    }
+
+    fn row(&mut self) -> Result<Row> {
+        let columns = u16::from_be_bytes(self.take(2)?.try_into().map_err(|_| nonsense("a number"))?);
+        (0..columns)
+            .map(|_| {
+                let len = self.number()?;
+                let Ok(len) = usize::try_from(len) else { return Ok(None) };
+                let text =
+                    String::from_utf8(self.take(len)?.to_vec()).map_err(|_| nonsense("text that is not UTF-8"))?;
+                Ok(Some(text))
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn literals_cannot_be_left() {
+        assert_eq!(literal("it's"), "'it''s'");
+    }
+
+    #[test]
+    fn a_hostile_row_is_an_error() {
+        for body in [&[0, 2, 0, 0][..], &[0, 1, 0, 0, 0, 9, b'x'], &[0, 1, 0, 0, 0, 1, 0xff]] {
+            assert!(matches!(Body(body).row(), Err(WireError::Nonsense(_))), "{body:?}");
+        }
+        let row = Body(&[0, 2, 0, 0, 0, 1, b'x', 0xff, 0xff, 0xff, 0xff]).row().expect("reads");
+        assert_eq!(row, [Some("x".to_owned()), None]);
+    }
+}
