@@ -81,6 +81,7 @@ fn run(verb: Verb, global: &args::Global, ctx: &Ctx, out: &mut Render) -> Result
         Verb::Verify(args) => c::verify::run(args, global, ctx, out),
         Verb::Copy(args) => c::copy::run(args, global, ctx, out),
         Verb::Tag(args) => c::tag::run(args, global, ctx, out),
+        Verb::Config(args) => c::config::run(args, global, ctx, out),
         Verb::Key(args) => c::key::run(args, global, ctx, out),
         Verb::Stats(args) => c::stats::run(args, global, ctx, out),
         Verb::Demo(args) => c::demo::run(args, global, ctx, out),

@@ -26,7 +26,8 @@ const NAMED_MAX: usize = 20;
                   out; everything else is restored, and the exit code is 1."
 )]
 pub struct Args {
-    /// Snapshot: an id, `latest`, latest-complete or latest@TIME; with :/path only what is there
+    /// Snapshot: an id, `latest`, latest-complete or latest@TIME; PLATFORM/SOURCE for the latest of a source, or with :ID or
+    /// @TIME another of it; with :/path only what is there
     #[arg(value_name = "SNAPSHOT[:/PATH]")]
     snapshot: OsString,
     /// Directory to restore into: new or empty, but for --delta and --in-place
@@ -122,7 +123,7 @@ pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<E
     if args.verify {
         plan.check = AfterCheck::ReadBack;
     }
-    let repository = global.open(ctx, out)?;
+    let repository = args.choose.about(global, &[&name]).open(ctx, out)?;
     let snapshots = repository.snapshots()?;
     let snapshot = select::pick_to_restore(ctx, &repository, &snapshots, &name, &args.choose.filter())?;
     out.repository_warnings(&ctx.take_remarks());
