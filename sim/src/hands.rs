@@ -122,6 +122,7 @@ impl Hands {
             kind: "files".into(),
             paths: vec!["/d".into()],
             tags: vec![label.to_owned()],
+            source: None,
             reason: None,
             assurance: Assurance::default(),
             program: "sim".into(),

@@ -77,6 +77,7 @@ fn begin(repository: &Repository) -> Result<Capture<'_>> {
         kind: "files".into(),
         paths: vec!["/".into()],
         tags: Vec::new(),
+        source: None,
         reason: None,
         assurance: Assurance::default(),
         program: "bench".into(),

@@ -133,6 +133,7 @@ fn run(repository: &Repository, size: &Size, give: Give<'_>) -> Result<Basis, Fa
         kind: "files".into(),
         paths: vec!["/srv/data".into()],
         tags: Vec::new(),
+        source: None,
         reason: None,
         assurance: Assurance::default(),
         program: "huge".into(),

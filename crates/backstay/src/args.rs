@@ -1,6 +1,6 @@
 //! The command line: global options and the list of verbs. Each verb's own options are in `commands/<verb>.rs`.
 //!
-//! What it is for: parsing, and turning options and the environment into a [`Locator`] and a [`KeyFrom`].
+//! What it is for: parsing, and turning options, the environment and the configuration into a [`Locator`] and a [`KeyFrom`].
 //! What it may not know: what verbs do.
 
 use crate::commands as c;
@@ -8,6 +8,7 @@ use crate::progress::Show;
 use crate::prompt;
 use crate::render::Render;
 use clap::{ArgAction, Parser, Subcommand};
+use ops::config::{Config, Files, Reference, Repository as Configured, RepositoryName};
 use ops::{Ctx, Exit, Failure, KeyFrom, Locator};
 use repo::Repository;
 use std::ffi::OsString;
@@ -38,12 +39,16 @@ pub struct Cli {
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Options of every command")]
 pub struct Global {
-    /// Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]
+    /// Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration
+    /// [env: BACKSTAY_REPOSITORY]
     #[arg(short = 'r', long, global = true, value_name = "REPO")]
     pub repo: Option<String>,
     /// Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h
     #[arg(long, global = true, value_name = "TIME", allow_hyphen_values = true)]
     pub as_of: Option<String>,
+    /// Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user's own [env: BACKSTAY_CONFIG]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// File that holds the repository's address [env: BACKSTAY_REPOSITORY_FILE]
     #[arg(long, global = true, value_name = "FILE", conflicts_with = "repo")]
     pub repository_file: Option<PathBuf>,
@@ -78,6 +83,21 @@ pub struct Global {
     /// Directory for what can be made again [env: BACKSTAY_CACHE_DIR]
     #[arg(long, global = true, value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
+    /// The platform that the command is about: see [`Global::about`].
+    #[arg(skip)]
+    pub platform: Option<String>,
+}
+
+/// The repository that is meant, and where its key is if the configuration says so.
+struct Target {
+    at: Locator,
+    key: Option<Reference>,
+}
+
+impl Target {
+    fn configured(repository: &Configured) -> Target {
+        Target { at: repository.locator(), key: repository.key.clone() }
+    }
 }
 
 /// What to do.
@@ -111,6 +131,12 @@ pub enum Verb {
     Copy(c::copy::Args),
     /// Change the tags and holds of snapshots
     Tag(c::tag::Args),
+    /// The log of a PostgreSQL cluster: push, get, status
+    Wal(c::wal::Args),
+    /// The moments that a PostgreSQL cluster can be brought back to
+    Pitr(c::pitr::Args),
+    /// The configuration: check it, show it, describe its keys
+    Config(c::config::Args),
     /// Keys: list, add, remove, enrol, print the recovery kit
     Key(c::key::Args),
     /// What the repository holds
@@ -145,6 +171,9 @@ impl Verb {
             Verb::Verify(_) => "verify",
             Verb::Copy(_) => "copy",
             Verb::Tag(_) => "tag",
+            Verb::Wal(_) => "wal",
+            Verb::Pitr(_) => "pitr",
+            Verb::Config(_) => "config",
             Verb::Key(_) => "key",
             Verb::Stats(_) => "stats",
             Verb::Demo(_) => "demo",
@@ -167,45 +196,154 @@ fn env_text(name: &str) -> Result<Option<String>, Failure> {
 }
 
 impl Global {
-    /// Where the repository is: the option, its file, `BACKSTAY_REPOSITORY`, `BACKSTAY_REPOSITORY_FILE`.
+    /// The same, for what belongs to `PLATFORM` or `PLATFORM/SOURCE`, where one is named: where nothing says which
+    /// repository is meant, it is that platform's.
+    #[must_use]
+    pub fn about(&self, source: Option<&str>) -> Global {
+        let platform = source.map(|source| source.split('/').next().unwrap_or(source).to_owned());
+        Global { platform: platform.or_else(|| self.platform.clone()), ..self.clone() }
+    }
+
+    /// This program with the options that lead it to the same repository and key, for somebody else to run: paths are
+    /// absolute, and no secret is among them.
     ///
     /// # Errors
-    /// `usage` when nothing says so.
-    pub fn locator(&self) -> Result<Locator, Failure> {
-        let at = self.named()?;
-        match &self.as_of {
-            Some(time) => at.as_of(ops::select::parse_time(time, store::World::real().clock.now())?),
-            None => Ok(at),
+    /// When the program does not know where it is.
+    pub fn as_command(&self) -> Result<Vec<String>, Failure> {
+        let unknown = |e: std::io::Error| {
+            Failure::new(Exit::Failed, "program", format!("cannot tell which program this is: {e}"))
+        };
+        let program = std::env::current_exe().map_err(unknown)?;
+        let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path).display().to_string();
+        let mut words = vec![absolute(program)];
+        let mut put = |option: &str, path: Option<PathBuf>| {
+            if let Some(path) = path {
+                words.extend([option.to_owned(), absolute(path)]);
+            }
+        };
+        put("--config", self.config.clone().or_else(|| env("BACKSTAY_CONFIG").map(PathBuf::from)));
+        put("--key-file", self.key_file.clone().or_else(|| env("BACKSTAY_KEY_FILE").map(PathBuf::from)));
+        put("--cache-dir", self.cache_dir.clone().or_else(|| env("BACKSTAY_CACHE_DIR").map(PathBuf::from)));
+        if let Some(named) = self.named()? {
+            words.extend([
+                "--repo".to_owned(),
+                match Locator::parse(&named) {
+                    Ok(Locator::Local(path)) if self.configuration().is_ok_and(|c| c.repository(&named).is_none()) => {
+                        absolute(path)
+                    }
+                    _ => named,
+                },
+            ]);
+        }
+        Ok(words)
+    }
+
+    /// Where the configuration is: the option, `BACKSTAY_CONFIG`, the machine's, the user's.
+    pub fn config_files(&self) -> Files {
+        match self.config.clone().or_else(|| env("BACKSTAY_CONFIG").map(PathBuf::from)) {
+            Some(file) => Files::Named(file),
+            None => {
+                let own = env("XDG_CONFIG_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute());
+                let own = own.or_else(|| env("HOME").map(|home| PathBuf::from(home).join(".config")));
+                Files::Standard { system: "/etc/backstay".into(), user: own.map(|dir| dir.join("backstay")) }
+            }
         }
     }
 
-    fn named(&self) -> Result<Locator, Failure> {
+    /// The configuration; empty where there is none.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn configuration(&self) -> Result<Config, Failure> {
+        Config::load(&self.config_files())
+    }
+
+    /// Where the repository is: the option, its file, `BACKSTAY_REPOSITORY`, `BACKSTAY_REPOSITORY_FILE`, the
+    /// configuration.
+    ///
+    /// # Errors
+    /// `which-repository` when nothing says so; those of a configuration that is needed.
+    pub fn locator(&self) -> Result<Locator, Failure> {
+        Ok(self.target()?.at)
+    }
+
+    /// The repository that a text means: a name from the configuration, or an address.
+    ///
+    /// # Errors
+    /// As [`Locator::parse`]; those of the configuration, where the text may be a name.
+    pub fn place(&self, text: &str) -> Result<Locator, Failure> {
+        Ok(self.meant(text)?.at)
+    }
+
+    fn target(&self) -> Result<Target, Failure> {
+        let target = match self.named()? {
+            Some(text) => self.meant(&text)?,
+            None => {
+                let config = self.configuration()?;
+                let of_platform = self.platform.as_ref().filter(|platform| config.platform(platform).is_ok());
+                let (_, repository) = match of_platform {
+                    Some(platform) => config.repository_of(platform)?,
+                    None => config.default_repository()?,
+                };
+                Target::configured(repository)
+            }
+        };
+        match &self.as_of {
+            Some(time) => {
+                let at = target.at.as_of(ops::select::parse_time(time, store::World::real().clock.now())?)?;
+                Ok(Target { at, ..target })
+            }
+            None => Ok(target),
+        }
+    }
+
+    fn meant(&self, text: &str) -> Result<Target, Failure> {
+        // A directory of that name is ./NAME.
+        if RepositoryName::parse(text).is_some()
+            && let Some((_, repository)) = self.configuration()?.repository(text)
+        {
+            return Ok(Target::configured(repository));
+        }
+        Ok(Target { at: Locator::parse(text)?, key: None })
+    }
+
+    /// What options and the environment say about which repository is meant.
+    ///
+    /// # Errors
+    /// `usage` for a file or a variable that cannot be read.
+    pub fn named(&self) -> Result<Option<String>, Failure> {
         if let Some(text) = &self.repo {
-            return Locator::parse(text);
+            return Ok(Some(text.clone()));
         }
         let file = match &self.repository_file {
             Some(file) => Some(file.clone()),
             None => match env_text("BACKSTAY_REPOSITORY")? {
-                Some(text) => return Locator::parse(&text),
+                Some(text) => return Ok(Some(text)),
                 None => env("BACKSTAY_REPOSITORY_FILE").map(PathBuf::from),
             },
         };
-        let Some(file) = file else {
-            return Err(Failure::usage("which repository?").help("name it with --repo or BACKSTAY_REPOSITORY"));
-        };
+        let Some(file) = file else { return Ok(None) };
         let text = std::fs::read_to_string(&file).map_err(|e| {
             Failure::usage(format!("cannot read the repository's address from {}: {e}", file.display()))
         })?;
-        Locator::parse(text.trim())
+        Ok(Some(text.trim().to_owned()))
     }
 
     /// Where the key comes from: the options, then `BACKSTAY_KEY_FD`, `BACKSTAY_KEY`, `BACKSTAY_KEY_FILE`,
-    /// `BACKSTAY_KEY_COMMAND`, systemd's credential `backstay-key`, and on a terminal a person.
+    /// `BACKSTAY_KEY_COMMAND`, the configuration of the repository, systemd's credential `backstay-key`, and on a terminal
+    /// a person.
     ///
     /// # Errors
     /// `usage` when there is none of these.
     pub fn key(&self) -> Result<KeyFrom, Failure> {
-        let key = self.key_itself()?;
+        self.key_of(&self.target()?)
+    }
+
+    fn key_of(&self, target: &Target) -> Result<KeyFrom, Failure> {
+        let key = match self.key_given()? {
+            Some(key) => key,
+            None => key_otherwise(target)?,
+        };
         if matches!(key, KeyFrom::Prompt(_)) {
             return Ok(key);
         }
@@ -236,36 +374,26 @@ impl Global {
         Ok(prompt::is_possible().then_some(KeyFrom::Prompt(prompt::secret)))
     }
 
-    fn key_itself(&self) -> Result<KeyFrom, Failure> {
+    /// What options and variables say about where the key is.
+    fn key_given(&self) -> Result<Option<KeyFrom>, Failure> {
         if let Some(file) = &self.key_file {
-            return Ok(KeyFrom::File(file.clone()));
+            return Ok(Some(KeyFrom::File(file.clone())));
         }
         if let Some(command) = &self.key_command {
-            return Ok(KeyFrom::Command(ops::split_words(command)?));
+            return Ok(Some(KeyFrom::Command(ops::split_words(command)?)));
         }
         if let Some(fd) = env_text("BACKSTAY_KEY_FD")? {
             let fd =
                 fd.parse().map_err(|_| Failure::usage(format!("BACKSTAY_KEY_FD is {fd:?}, which is no number")))?;
-            return Ok(KeyFrom::Fd(fd));
+            return Ok(Some(KeyFrom::Fd(fd)));
         }
         if let Some(text) = env_text("BACKSTAY_KEY")? {
-            return Ok(KeyFrom::Text(Zeroizing::new(text)));
+            return Ok(Some(KeyFrom::Text(Zeroizing::new(text))));
         }
         if let Some(file) = env("BACKSTAY_KEY_FILE") {
-            return Ok(KeyFrom::File(file.into()));
+            return Ok(Some(KeyFrom::File(file.into())));
         }
-        if let Some(command) = env_text("BACKSTAY_KEY_COMMAND")? {
-            return Ok(KeyFrom::Command(ops::split_words(&command)?));
-        }
-        let credential = env("CREDENTIALS_DIRECTORY").map(|dir| PathBuf::from(dir).join("backstay-key"));
-        if let Some(file) = credential.filter(|file| file.exists()) {
-            return Ok(KeyFrom::File(file));
-        }
-        if prompt::is_possible() {
-            return Ok(KeyFrom::Prompt(prompt::secret));
-        }
-        Err(Failure::new(Exit::WrongKey, "no-key", "there is no key or passphrase")
-            .help("name it with --key-file, --key-command, BACKSTAY_KEY or BACKSTAY_KEY_FILE"))
+        env_text("BACKSTAY_KEY_COMMAND")?.map(|command| Ok(KeyFrom::Command(ops::split_words(&command)?))).transpose()
     }
 
     /// Opens the repository, and passes its warnings on.
@@ -286,18 +414,16 @@ impl Global {
         out: &Render,
         how: impl FnOnce(&Locator, &KeyFrom) -> Result<Repository, Failure>,
     ) -> Result<Repository, Failure> {
-        let repository = how(&self.locator()?, &self.key_unless_absent(ctx)?)?;
+        let target = self.target()?;
+        // That there is no repository is said before that there is no key.
+        let key = match self.key_of(&target) {
+            Err(no_key) => target.at.store(ctx).and(Err(no_key)),
+            key => key,
+        };
+        let repository = how(&target.at, &key?)?;
         out.repository_warnings(&ctx.take_remarks());
         out.repository_warnings(&repository.warnings);
         Ok(repository)
-    }
-
-    /// As [`Global::key`]; but that there is no repository is said before that there is no key.
-    fn key_unless_absent(&self, ctx: &Ctx) -> Result<KeyFrom, Failure> {
-        match self.key() {
-            Err(no_key) => self.locator()?.store(ctx).and(Err(no_key)),
-            key => key,
-        }
     }
 
     /// Whether to show progress.
@@ -310,6 +436,22 @@ impl Global {
         let own = self.cache_dir.clone().or_else(|| env("BACKSTAY_CACHE_DIR").map(PathBuf::from));
         own.unwrap_or_else(|| place("XDG_CACHE_HOME", ".cache", "/var/cache/backstay"))
     }
+}
+
+/// Where the key is when neither an option nor a variable says so.
+fn key_otherwise(target: &Target) -> Result<KeyFrom, Failure> {
+    if let Some(reference) = &target.key {
+        return reference.key();
+    }
+    let credential = env("CREDENTIALS_DIRECTORY").map(|dir| PathBuf::from(dir).join("backstay-key"));
+    if let Some(file) = credential.filter(|file| file.exists()) {
+        return Ok(KeyFrom::File(file));
+    }
+    if prompt::is_possible() {
+        return Ok(KeyFrom::Prompt(prompt::secret));
+    }
+    Err(Failure::new(Exit::WrongKey, "no-key", "there is no key or passphrase")
+        .help("name it with --key-file, --key-command, BACKSTAY_KEY or BACKSTAY_KEY_FILE, or in the configuration"))
 }
 
 /// Directory for what is remembered.

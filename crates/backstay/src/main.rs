@@ -22,7 +22,7 @@ use std::process::ExitCode;
 pub(crate) const PROGRAM: &str = concat!("backstay ", env!("CARGO_PKG_VERSION"));
 
 /// The verbs that change nothing in the repository they are given.
-const READERS: [&str; 9] = ["snapshots", "ls", "find", "diff", "dump", "restore", "verify", "copy", "stats"];
+const READERS: [&str; 10] = ["snapshots", "ls", "find", "diff", "dump", "restore", "pitr", "verify", "copy", "stats"];
 
 fn main() -> ExitCode {
     exit::guard_secrets();
@@ -81,6 +81,9 @@ fn run(verb: Verb, global: &args::Global, ctx: &Ctx, out: &mut Render) -> Result
         Verb::Verify(args) => c::verify::run(args, global, ctx, out),
         Verb::Copy(args) => c::copy::run(args, global, ctx, out),
         Verb::Tag(args) => c::tag::run(args, global, ctx, out),
+        Verb::Wal(args) => c::wal::run(args, global, ctx, out),
+        Verb::Pitr(args) => c::pitr::run(args, global, ctx, out),
+        Verb::Config(args) => c::config::run(args, global, ctx, out),
         Verb::Key(args) => c::key::run(args, global, ctx, out),
         Verb::Stats(args) => c::stats::run(args, global, ctx, out),
         Verb::Demo(args) => c::demo::run(args, global, ctx, out),

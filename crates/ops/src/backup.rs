@@ -4,6 +4,8 @@
 //! What it may not know: terminals. Where data comes from and goes: `sources` reads it into a [`Capture`]; this module
 //! begins and commits that, and puts the cache for the next run into place.
 
+mod source;
+
 use crate::ctx::Ctx;
 use crate::dry::dry;
 use crate::failure::{Exit, Failure};
@@ -26,8 +28,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use store::{Lanes, Stop, Store, Timestamp, World};
 
+pub use source::{SourceRun, backup_source};
+
 /// What to protect.
 pub enum What {
+    /// A source of the configuration.
+    Source(SourceRun),
     /// Files and directories.
     Files(Files),
     /// Standard input, as a file of this name.
@@ -168,7 +174,7 @@ pub fn open(ctx: &Ctx, at: &Locator, key: &KeyFrom, act: Act) -> Result<Reposito
 /// the same act. `on` is called from several threads.
 ///
 /// # Errors
-/// `nothing-to-back-up` with exit 20 when none of the places is there; `source-failed` with exit 20 when standard input
+/// `not-yet` with exit 2 for a source that this version cannot back up; `nothing-to-back-up` with exit 20 when none of the places is there; `source-failed` with exit 20 when standard input
 /// or the program fails; `pattern` with exit 2; whatever the repository returns. There is no snapshot then.
 pub fn backup(
     ctx: &Ctx,
@@ -177,6 +183,7 @@ pub fn backup(
     on: &(dyn Fn(Step<'_>) + Sync),
 ) -> Result<Report, Failure> {
     match &request.what {
+        What::Source(run) => backup_source(ctx, repository, request, run, on),
         What::Files(files) => backup_files(ctx, repository, request, files, on),
         What::Stdin { name } => {
             let stdin = std::io::stdin().lock();
@@ -202,6 +209,10 @@ impl Request {
             user: ctx.user.clone(),
             kind: kind.to_owned(),
             paths: paths.to_vec(),
+            source: match &self.what {
+                What::Source(run) => Some(run.to_string()),
+                _ => None,
+            },
             tags: self.tags.clone(),
             reason: self.reason.clone(),
             program: ctx.program.clone(),

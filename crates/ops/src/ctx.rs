@@ -117,7 +117,7 @@ fn started(pid: &str) -> Option<u64> {
     std::str::from_utf8(&stat[after + 1..]).ok()?.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
-fn user_name() -> String {
+pub(crate) fn user_name() -> String {
     let uid = rustix::process::geteuid().as_raw();
     let passwd = std::fs::read("/etc/passwd").unwrap_or_default();
     let passwd = String::from_utf8_lossy(&passwd);

@@ -37,6 +37,8 @@ pub enum Exit {
     SourceUnreachable = 20,
     /// Where data is to go cannot be reached, or is full.
     TargetUnreachable = 21,
+    /// `wal get` could not tell, or found a gap: whoever asked must not take it for the end.
+    TryAgain = 126,
     /// Stopped by an interrupt.
     Interrupted = 130,
     /// Stopped by a request to terminate.
@@ -45,7 +47,7 @@ pub enum Exit {
 
 impl Exit {
     /// Every code with what it means, in order.
-    pub const ALL: [(Exit, &'static str); 15] = [
+    pub const ALL: [(Exit, &'static str); 16] = [
         (Exit::Ok, "everything was done"),
         (Exit::Failed, "it failed; what was not named as failed is unharmed"),
         (Exit::Usage, "the command line or the configuration makes no sense; nothing was done"),
@@ -59,6 +61,7 @@ impl Exit {
         (Exit::NotAuthorised, "the key does not allow this"),
         (Exit::SourceUnreachable, "what is to be protected cannot be reached"),
         (Exit::TargetUnreachable, "where data is to go cannot be reached, cannot be written, or is full"),
+        (Exit::TryAgain, "wal get: the segment cannot be had now, or the log has a gap there; a server must not go on"),
         (Exit::Interrupted, "stopped by an interrupt (SIGINT)"),
         (Exit::Terminated, "stopped by a request to terminate (SIGTERM)"),
     ];

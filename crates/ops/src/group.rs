@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 pub enum GroupKey {
     /// The host.
     Host,
-    /// What was protected.
+    /// What was protected: the source where it has a name, or else the paths.
     Paths,
     /// The tags.
     Tags,
@@ -53,7 +53,11 @@ impl GroupBy {
         for key in &self.0 {
             match key {
                 GroupKey::Host => group.host = Some(snapshot.public.host.clone()),
-                GroupKey::Paths => group.paths = Some(sorted(&snapshot.public.paths)),
+                // A source stays the same one when its configuration names other paths.
+                GroupKey::Paths => match &snapshot.public.source {
+                    Some(source) => group.source = Some(source.clone()),
+                    None => group.paths = Some(sorted(&snapshot.public.paths)),
+                },
                 GroupKey::Tags => group.tags = Some(sorted(&snapshot.tags)),
             }
         }
@@ -83,6 +87,9 @@ pub struct Group {
     /// The host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
+    /// The source, `PLATFORM/SOURCE`, where it has a name: in the place of the paths.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// What was protected, sorted, as percent paths.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paths: Option<Vec<String>>,
@@ -95,6 +102,7 @@ impl std::fmt::Display for Group {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut parts = Vec::new();
         parts.extend(self.host.as_ref().map(|host| format!("host {host}")));
+        parts.extend(self.source.as_ref().map(|source| format!("source {source}")));
         parts.extend(self.paths.as_ref().map(|paths| format!("paths {}", paths.join(", "))));
         parts.extend(self.tags.as_ref().map(|tags| match tags.as_slice() {
             [] => "no tags".to_owned(),

@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 pub mod backup;
+pub mod config;
 pub mod copy;
 mod ctx;
 pub mod demo;
@@ -35,4 +36,4 @@ pub mod verify;
 
 pub use ctx::{Ctx, host_name};
 pub use failure::{Exit, Failure};
-pub use open::{KeyFrom, KeyText, Locator, open, open_uncached, remember, split_words};
+pub use open::{KeyFrom, KeyText, Locator, S3Login, open, open_uncached, remember, split_words};

@@ -4,6 +4,7 @@
 //! What it may not know: terminals; a prompt is a function it is handed.
 //! Where data comes from and goes: addresses and key sources from the command line; an open [`Repository`] to a verb.
 
+use crate::config::Reference;
 use crate::ctx::Ctx;
 use crate::failure::{Exit, Failure};
 use repo::{Credential, HeadId, RepoError, Repository};
@@ -14,7 +15,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use store::{CachedStore, Kind, LocalStore, NetworkPolicy, PastStore, S3Place, S3Store, Store, Timestamp};
+use store::{CachedStore, Kind, LocalStore, NetworkPolicy, PastStore, S3Identity, S3Place, S3Store, Store, Timestamp};
 use zeroize::Zeroizing;
 
 const KEY_BYTES_MAX: u64 = 64 << 10;
@@ -36,16 +37,41 @@ pub enum Locator {
     /// In a directory.
     Local(PathBuf),
     /// In a bucket.
-    S3(S3Place),
+    S3(S3Place, S3Login),
     /// In a bucket that keeps versions, as it was at a moment. It can only be read.
-    Past(S3Place, Timestamp),
+    Past(S3Place, S3Login, Timestamp),
+}
+
+/// As whom a service that speaks S3 is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum S3Login {
+    /// As the environment, the files of the AWS tools, or the machine's cloud say.
+    Surroundings,
+    /// By an access key that is found there.
+    Key {
+        /// Its name.
+        id: Reference,
+        /// Its secret.
+        secret: Reference,
+    },
+}
+
+impl S3Login {
+    fn identity(&self) -> Result<S3Identity, Failure> {
+        Ok(match self {
+            S3Login::Surroundings => S3Identity::Surroundings,
+            S3Login::Key { id, secret } => {
+                S3Identity::Key { id: id.read()?.to_string(), secret: secret.read()?.to_string() }
+            }
+        })
+    }
 }
 
 impl std::fmt::Display for Locator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Locator::Local(path) => path.display().fmt(f),
-            Locator::S3(place) | Locator::Past(place, _) => place.fmt(f),
+            Locator::S3(place, _) | Locator::Past(place, ..) => place.fmt(f),
         }
     }
 }
@@ -67,7 +93,7 @@ impl Locator {
             };
         }
         if let Some(place) = S3Place::parse(text) {
-            return place.map(Locator::S3).map_err(|e| {
+            return place.map(|place| Locator::S3(place, S3Login::Surroundings)).map_err(|e| {
                 Failure::usage(e.to_string())
                     .help("write s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX")
             });
@@ -94,7 +120,7 @@ impl Locator {
     /// `usage` for a place that keeps nothing of its past.
     pub fn as_of(self, at: Timestamp) -> Result<Locator, Failure> {
         match self {
-            Locator::S3(place) | Locator::Past(place, _) => Ok(Locator::Past(place, at)),
+            Locator::S3(place, login) | Locator::Past(place, login, _) => Ok(Locator::Past(place, login, at)),
             Locator::Local(path) => Err(Failure::usage(format!("{} has no past that could be read", path.display()))
                 .help("--as-of is for buckets that keep versions; to go back to a snapshot, name it")),
         }
@@ -111,8 +137,10 @@ impl Locator {
                 Err(e) if e.kind == Kind::Absent => Err(RepoError::NoRepository(self.to_string()).into()),
                 Err(e) => Err(e.into()),
             },
-            Locator::S3(place) => Ok(Store::new(Arc::new(S3Store::open(place, &ctx.world)?))),
-            Locator::Past(place, at) => Ok(Store::new(Arc::new(PastStore::open(place, &ctx.world, *at)?))),
+            Locator::S3(place, login) => Ok(Store::new(Arc::new(S3Store::open(place, &ctx.world, login.identity()?)?))),
+            Locator::Past(place, login, at) => {
+                Ok(Store::new(Arc::new(PastStore::open(place, &ctx.world, login.identity()?, *at)?)))
+            }
         }
     }
 
@@ -125,9 +153,12 @@ impl Locator {
         };
         let cached = match self {
             Locator::Local(_) => return self.store(ctx),
-            Locator::S3(place) => CachedStore::new(Arc::new(S3Store::open(place, &ctx.world)?), dir("now")),
-            Locator::Past(place, at) => {
-                CachedStore::new(Arc::new(PastStore::open(place, &ctx.world, *at)?), dir("past"))
+            Locator::S3(place, login) => {
+                CachedStore::new(Arc::new(S3Store::open(place, &ctx.world, login.identity()?)?), dir("now"))
+            }
+            Locator::Past(place, login, at) => {
+                let past = PastStore::open(place, &ctx.world, login.identity()?, *at)?;
+                CachedStore::new(Arc::new(past), dir("past"))
             }
         };
         Ok(Store::new(Arc::new(cached)))
@@ -141,7 +172,7 @@ impl Locator {
     pub fn create(&self, ctx: &Ctx, on_network: NetworkPolicy) -> Result<Store, Failure> {
         Ok(match self {
             Locator::Local(path) => Store::new(Arc::new(LocalStore::create(path, on_network)?)),
-            Locator::S3(place) => Store::new(Arc::new(S3Store::create(place, &ctx.world)?)),
+            Locator::S3(place, login) => Store::new(Arc::new(S3Store::create(place, &ctx.world, login.identity()?)?)),
             // Says by itself that it cannot be written.
             Locator::Past(..) => self.store(ctx)?,
         })
@@ -205,7 +236,10 @@ impl KeyFrom {
                 let file = std::fs::File::open(format!("/proc/self/fd/{fd}"));
                 file.and_then(|mut file| read_all(&mut file)).map_err(|e| unreadable(what(), &e))?
             }
-            KeyFrom::Command(argv) => printed_by(argv)?,
+            KeyFrom::Command(argv) => {
+                let program = argv.first().ok_or_else(|| Failure::usage("the key command is empty"))?;
+                printed_by(argv).map_err(|e| unreadable(format!("key that {program:?} prints"), &e))?
+            }
             KeyFrom::Protected { key, passphrase } => {
                 let read = key.read(question)?;
                 warning = read.warning;
@@ -242,26 +276,26 @@ fn read_all(from: &mut dyn Read) -> std::io::Result<Zeroizing<String>> {
     Ok(Zeroizing::new(text.to_owned()))
 }
 
-fn printed_by(argv: &[String]) -> Result<Zeroizing<String>, Failure> {
+/// The text of a file, if it is no larger than a key may be.
+pub(crate) fn read_file(path: &Path) -> std::io::Result<Zeroizing<String>> {
+    read_all(&mut std::fs::File::open(path)?)
+}
+
+/// What a program prints. It is started as it is, without a shell.
+pub(crate) fn printed_by(argv: &[String]) -> std::io::Result<Zeroizing<String>> {
     let Some((program, args)) = argv.split_first() else {
-        return Err(Failure::usage("the key command is empty"));
+        return Err(std::io::Error::other("there is no program"));
     };
-    let what = || format!("key that {program:?} prints");
-    let mut child = Command::new(program)
-        .args(args)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(|e| unreadable(what(), &e))?;
+    let mut child = Command::new(program).args(args).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     let text = match child.stdout.take() {
         Some(mut stdout) => read_all(&mut stdout),
         None => Err(std::io::Error::other("it has no output")),
     };
-    let status = child.wait().map_err(|e| unreadable(what(), &e))?;
+    let status = child.wait()?;
     if !status.success() {
-        return Err(unreadable(what(), &std::io::Error::other(format!("it ended with {status}"))));
+        return Err(std::io::Error::other(format!("it ended with {status}")));
     }
-    text.map_err(|e| unreadable(what(), &e))
+    text
 }
 
 /// The words of a command line: separated by blanks, with quotes and backslashes as in a shell, and nothing else of one.
@@ -310,7 +344,7 @@ pub fn open_uncached(ctx: &Ctx, at: &Locator, key: &KeyFrom) -> Result<Repositor
 fn open_view(ctx: &Ctx, at: &Locator, store: &Store, key: &KeyFrom) -> Result<Repository, Failure> {
     match at {
         Locator::Past(..) => open_unremembered(ctx, store, key),
-        Locator::Local(_) | Locator::S3(_) => open_store(ctx, store, key),
+        Locator::Local(_) | Locator::S3(..) => open_store(ctx, store, key),
     }
 }
 
@@ -470,7 +504,7 @@ mod tests {
         assert_eq!(Locator::parse("a:b"), Ok(local("a:b")));
         for text in ["s3://minio:9000/bucket/a", "s3:http://127.0.0.1:9000/bucket"] {
             let place = Locator::parse(text).expect("a place");
-            assert!(matches!(place, Locator::S3(_)), "{text}");
+            assert!(matches!(place, Locator::S3(..)), "{text}");
             assert_eq!(place.to_string(), text);
         }
         for text in ["s3://h/b", "s3://user:secret@h/bucket", "sftp://u@h/p", "file://x", "nope://x", ""] {

@@ -12,6 +12,8 @@ pub mod base;
 pub mod pitr;
 pub mod recover;
 
+use crate::config::{PostgresSource, SslMode, Wal};
+use crate::failure::{Exit, Failure};
 use repo::{DomainId, Repository, Snapshot};
 use sources::postgres::wire::Server;
 use std::path::PathBuf;
@@ -32,35 +34,59 @@ pub struct Cluster {
     pub bin: Option<PathBuf>,
     /// Tables whose rows are counted at each backup.
     pub count_tables: Vec<String>,
-    /// How it is kept.
-    pub log: Log,
-}
-
-/// Where the log of a cluster comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Log {
-    /// The server archives it, by `wal push`.
-    Archived,
-    /// It does not: each backup takes along what it needs, and only the moments of backups can be restored.
-    WithBackups,
+    /// After how many backups a file that looks unchanged is read again.
+    pub verify_every: u32,
+    /// Where its log comes from.
+    pub log: Wal,
 }
 
 impl Cluster {
-    /// What its snapshots name as what they protect.
-    pub fn path(&self) -> String {
-        path_of(&self.name)
+    /// The cluster of a source, with its password.
+    ///
+    /// # Errors
+    /// `not-yet` for ways to reach a server that this version does not have; what is wrong with the reference to the
+    /// password.
+    pub fn of(name: &str, source: &PostgresSource) -> Result<Cluster, Failure> {
+        let connect = &source.connect;
+        let not_yet = |what: &str| {
+            Failure::new(Exit::Usage, "not-yet", format!("cannot reach {name}: this version cannot {what} yet"))
+                .help("connect by the server's socket, or on a network that you trust with sslmode = \"disable\"")
+        };
+        if let Some(via) = &connect.via {
+            return Err(not_yet(&format!("go by {via}")));
+        }
+        if !matches!(connect.sslmode, SslMode::Disable | SslMode::Allow | SslMode::Prefer) {
+            return Err(not_yet("encrypt connections to PostgreSQL"));
+        }
+        let password = connect.password.as_ref().map(crate::config::Reference::read).transpose()?;
+        let physical = source.physical.clone();
+        Ok(Cluster {
+            name: name.to_owned(),
+            server: Server {
+                host: connect.host.clone().unwrap_or_else(|| SOCKETS.to_owned()),
+                port: connect.port,
+                user: connect.user.clone().unwrap_or_else(crate::ctx::user_name),
+                database: connect.database.clone(),
+                password,
+            },
+            data_directory: source.data_directory.clone(),
+            bin: source.bin.clone(),
+            count_tables: source.count_tables.clone(),
+            verify_every: physical.as_ref().map_or(VERIFY_EVERY, |physical| physical.verify_every),
+            log: physical.map_or(Wal::Continuous, |physical| physical.wal),
+        })
     }
 }
 
-/// What the snapshots of a source name as what they protect.
-pub fn path_of(source: &str) -> String {
-    format!("postgres:{source}")
-}
+/// Where servers of Debian and its kin have their sockets.
+const SOCKETS: &str = "/var/run/postgresql";
+/// After how many backups a file that looks unchanged is read again, where nothing is said.
+const VERIFY_EVERY: u32 = 10;
 
-/// The snapshots of a source, in the order of commits.
+/// The snapshots of a cluster, in the order of commits.
 pub fn snapshots_of<'s>(snapshots: &'s [Snapshot], source: &str) -> Vec<&'s Snapshot> {
-    let path = path_of(source);
-    snapshots.iter().filter(|snapshot| snapshot.public.kind == KIND && snapshot.public.paths.contains(&path)).collect()
+    let of = |public: &repo::Public| public.kind == KIND && public.source.as_deref() == Some(source);
+    snapshots.iter().filter(|snapshot| of(&snapshot.public)).collect()
 }
 
 /// The domain that a source's archive is in: that of its snapshots; before there are any, that of whoever asks.

@@ -7,7 +7,7 @@
 use crate::ctx::Ctx;
 use crate::failure::{Exit, Failure};
 use crate::group::GroupBy;
-use repo::{Public, Repository, Snapshot, Status, percent_path};
+use repo::{Compression, Public, Repository, Snapshot, Status, percent_path};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -22,6 +22,8 @@ pub struct Filter {
     pub tags: Vec<Vec<String>>,
     /// Of all of these paths, as percent paths; see [`Filter::path`].
     pub paths: Vec<String>,
+    /// Of this source, `PLATFORM/SOURCE`, or of any source of this platform.
+    pub source: Option<String>,
 }
 
 impl Filter {
@@ -30,7 +32,14 @@ impl Filter {
         let tags = tags
             .iter()
             .map(|list| list.split(',').map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned).collect());
-        Filter { hosts: hosts.to_vec(), tags: tags.collect(), paths: paths.iter().map(Filter::path).collect() }
+        let paths = paths.iter().map(Filter::path).collect();
+        Filter { hosts: hosts.to_vec(), tags: tags.collect(), paths, source: None }
+    }
+
+    /// The same, for snapshots of a source or a platform only, where one is named.
+    #[must_use]
+    pub fn of_source(self, source: Option<&str>) -> Filter {
+        Filter { source: source.map(str::to_owned).or(self.source), ..self }
     }
 
     /// A path as snapshots name it: absolute, percent-encoded.
@@ -54,18 +63,37 @@ impl Filter {
             false => wanted.iter().all(|tag| tags.contains(tag)),
         };
         let tag = self.tags.is_empty() || self.tags.iter().any(tagged);
-        host && tag && self.paths.iter().all(|path| public.paths.contains(path))
+        host && tag && self.lets_source(public) && self.paths.iter().all(|path| public.paths.contains(path))
+    }
+
+    fn lets_source(&self, public: &Public) -> bool {
+        let Some(wanted) = &self.source else { return true };
+        let rest = public.source.as_ref().and_then(|source| source.strip_prefix(wanted.as_str()));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
     fn told(&self) -> String {
-        let is_empty = *self == Filter::default();
-        if is_empty { String::new() } else { " that matches --host, --tag and --path".into() }
+        let of = self.source.as_ref().map(|source| format!(" of {source}")).unwrap_or_default();
+        let is_empty = *self == Filter { source: self.source.clone(), ..Filter::default() };
+        if is_empty { of } else { format!("{of} that matches --host, --tag and --path") }
     }
 }
 
-/// The one snapshot that `text` names: `latest`, `latest-complete` (which passes over partial ones), `latest@TIME`, or the
-/// first digits of an id. Filters apply to the latest only. `snapshots` must be in the order of commits; relative times
-/// are relative to the clock of `world`.
+/// The source that a snapshot's name begins with, and the rest: `shop/db` is the latest of that source, `shop/db:NAME`
+/// and `shop/db@TIME` are what NAME and @TIME are among its snapshots.
+pub fn split_source(text: &str) -> (Option<&str>, &str) {
+    let end = text.find([':', '@']).unwrap_or(text.len());
+    let (source, rest) = text.split_at(end);
+    match (source.contains('/'), rest) {
+        (false, _) => (None, text),
+        (true, "" | ":") => (Some(source), "latest"),
+        (true, rest) => (Some(source), rest.strip_prefix(':').unwrap_or(rest)),
+    }
+}
+
+/// The one snapshot that `text` names: `latest`, `latest-complete` (which passes over partial ones), `latest@TIME`, the
+/// first digits of an id, or one of these among the snapshots of a source (see [`split_source`]). Filters apply to the
+/// latest only. `snapshots` must be in the order of commits; relative times are relative to the clock of `world`.
 ///
 /// # Errors
 /// `no-snapshot`, `ambiguous-snapshot`, both exit 1; `usage` for a time that makes no sense.
@@ -75,6 +103,8 @@ pub fn pick<'s>(
     text: &str,
     filter: &Filter,
 ) -> Result<&'s Snapshot, Failure> {
+    let (source, text) = split_source(text);
+    let filter = &filter.clone().of_source(source);
     let (name, until) = match text.split_once('@') {
         Some((name, time)) => (name, Some(parse_time(time, world.clock.now())?)),
         None => (text, None),
@@ -107,7 +137,9 @@ pub fn pick<'s>(
     }
     let is_hex = !name.is_empty() && name.bytes().all(|b| b.is_ascii_hexdigit());
     let name = name.to_ascii_lowercase();
-    let found: Vec<&Snapshot> = snapshots.iter().filter(|s| is_hex && s.id.to_string().starts_with(&name)).collect();
+    let of_source = |s: &&Snapshot| source.is_none() || filter.lets_source(&s.public);
+    let found = snapshots.iter().filter(|s| is_hex && s.id.to_string().starts_with(&name));
+    let found: Vec<&Snapshot> = found.filter(of_source).collect();
     match found.as_slice() {
         [one] => Ok(one),
         [] => Err(Failure::new(Exit::Failed, "no-snapshot", format!("no snapshot {text:?}"))
@@ -144,13 +176,14 @@ pub fn pick_to_restore<'s>(
     filter: &Filter,
 ) -> Result<&'s Snapshot, Failure> {
     let problems = repository.history_problems()?;
-    if let Some(problem) = problems.first().filter(|_| text.starts_with("latest") || text.starts_with('@')) {
+    let (_, named) = split_source(text);
+    if let Some(problem) = problems.first().filter(|_| named.starts_with("latest") || named.starts_with('@')) {
         let what = format!("cannot tell which snapshot is the latest: {problem}");
         return Err(Failure::new(Exit::Failed, "history-damaged", what)
             .help("name one by its id (backstay snapshots), and mend: backstay verify --repair-from COPY"));
     }
     let picked = pick(&ctx.world, snapshots, text, filter)?;
-    let named = text.split('@').next().unwrap_or_default();
+    let named = named.split('@').next().unwrap_or_default();
     if picked.public.status == Status::Partial && (named == "latest" || named.is_empty()) {
         let source = GroupBy::default();
         let of_source = |s: &&Snapshot| source.of(s) == source.of(picked) && s.order < picked.order;
@@ -236,9 +269,44 @@ pub fn parse_size(text: &str) -> Option<u64> {
     (bytes.is_finite() && bytes < 9e18).then_some(bytes as u64)
 }
 
+/// How hard to compress: `off`, `fast`, `auto`, `max`, or `zstd:LEVEL`.
+///
+/// # Errors
+/// What can be said, where it is none of these.
+pub fn parse_compression(text: &str) -> Result<Compression, String> {
+    match text {
+        "off" => Ok(Compression::Off),
+        "fast" => Ok(Compression::Level(1)),
+        "auto" => Ok(Compression::Level(3)),
+        "max" => Ok(Compression::Level(19)),
+        _ => {
+            let level = text.strip_prefix("zstd:").and_then(|level| level.parse().ok());
+            let level = level.filter(|level| (-7..=19).contains(level));
+            level.map(Compression::Level).ok_or_else(|| "it is off, fast, auto, max, or zstd:-7 to zstd:19".into())
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_snapshots_name_may_begin_with_its_source() {
+        for (text, expect) in [
+            ("latest", (None, "latest")),
+            ("latest@2025-12-09T14:30:00Z", (None, "latest@2025-12-09T14:30:00Z")),
+            ("ab12", (None, "ab12")),
+            ("@-2h", (None, "@-2h")),
+            ("shop/db", (Some("shop/db"), "latest")),
+            ("shop/db:", (Some("shop/db"), "latest")),
+            ("shop/db:latest@-2h", (Some("shop/db"), "latest@-2h")),
+            ("shop/db:ab12", (Some("shop/db"), "ab12")),
+            ("shop/db@2025-12-09T14:30:00Z", (Some("shop/db"), "@2025-12-09T14:30:00Z")),
+        ] {
+            assert_eq!(split_source(text), expect, "{text}");
+        }
+    }
 
     #[test]
     fn times_spans_and_sizes_are_what_people_write() {

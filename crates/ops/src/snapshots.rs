@@ -34,6 +34,8 @@ pub struct SnapshotRow {
     pub username: String,
     /// What was protected, as percent paths.
     pub paths: Vec<String>,
+    /// Which source it is of, `PLATFORM/SOURCE`, where that has a name.
+    pub source: Option<String>,
     /// Its tags now.
     pub tags: Vec<String>,
     /// Why it was made, where somebody said so.
@@ -68,6 +70,7 @@ impl SnapshotRow {
             hostname: public.host.clone(),
             username: public.user.clone(),
             paths: public.paths.clone(),
+            source: public.source.clone(),
             tags: snapshot.tags.clone(),
             reason: public.reason.clone(),
             kind: public.kind.clone(),
@@ -103,6 +106,8 @@ pub struct RemovedRow {
     pub username: String,
     /// What was protected, as percent paths.
     pub paths: Vec<String>,
+    /// Which source it is of, `PLATFORM/SOURCE`, where that has a name.
+    pub source: Option<String>,
     /// Its tags when it was removed.
     pub tags: Vec<String>,
     /// Why it was made, where somebody said so.
@@ -129,6 +134,7 @@ pub fn removed(repository: &Repository, filter: &Filter) -> Result<Vec<RemovedRo
         hostname: removed.public.host,
         username: removed.public.user,
         paths: removed.public.paths,
+        source: removed.public.source,
         tags: removed.tags,
         reason: removed.public.reason,
         status: removed.public.status,

@@ -124,6 +124,7 @@ impl Making {
             kind: kind.into(),
             paths: vec!["/src".into()],
             tags: Vec::new(),
+            source: None,
             reason: None,
             assurance: Assurance::default(),
             program: "test".into(),

@@ -39,6 +39,8 @@ pub struct CapturePlan {
     pub kind: String,
     /// What is protected, as percent paths.
     pub paths: Vec<String>,
+    /// Which source it is of, `PLATFORM/SOURCE`, where it is one that has a name.
+    pub source: Option<String>,
     /// Its owner's words for it.
     pub tags: Vec<String>,
     /// Why it is made.
@@ -460,6 +462,7 @@ impl Capture<'_> {
             user: self.plan.user.clone(),
             kind: self.plan.kind.clone(),
             paths: self.plan.paths.clone(),
+            source: self.plan.source.clone(),
             tags: self.plan.tags.clone(),
             reason: self.plan.reason.clone(),
             status: if outcome.errors == 0 { Status::Complete } else { Status::Partial },

@@ -166,6 +166,7 @@ fn plan() -> CapturePlan {
         kind: "files".into(),
         paths: vec!["/d".into()],
         tags: Vec::new(),
+        source: None,
         reason: None,
         program: "t".into(),
         process: Process::default(),

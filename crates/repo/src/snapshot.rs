@@ -61,6 +61,9 @@ pub struct Public {
     pub kind: String,
     /// What was protected, as percent paths.
     pub paths: Vec<String>,
+    /// Which source it is of, `PLATFORM/SOURCE`, where its writer gave one. Never changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// Its owner's words for it, as of the run.
     pub tags: Vec<String>,
     /// Why it was made, where its owner said so.

@@ -29,6 +29,7 @@ fn plan() -> CapturePlan {
         kind: "files".into(),
         paths: vec!["/data".into()],
         tags: Vec::new(),
+        source: None,
         reason: None,
         program: "test".into(),
         process: Process::default(),

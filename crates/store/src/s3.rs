@@ -70,26 +70,18 @@ impl S3Store {
     /// # Errors
     /// `Unsuitable` when there is no such bucket, or other things lie behind the prefix; `Denied`,
     /// `Unreachable`.
-    pub fn create(place: &S3Place, world: &World) -> Result<S3Store, StoreError> {
-        let store = S3Store::open(place, world)?;
+    pub fn create(place: &S3Place, world: &World, who: S3Identity) -> Result<S3Store, StoreError> {
+        let store = S3Store::open(place, world, who)?;
         store.refuse_foreign()?;
         Ok(store)
     }
 
-    /// The repository at `place`. No request is made: whether it is one is for the caller to see from its
-    /// `backstay.json`. Credentials are found as the AWS tools find them.
+    /// The repository at `place`, as `who`. No request is made: whether it is one is for the caller to see from its
+    /// `backstay.json`.
     ///
     /// # Errors
     /// `Unsuitable` when the system cannot do TLS or start threads.
-    pub fn open(place: &S3Place, world: &World) -> Result<S3Store, StoreError> {
-        S3Store::open_as(place, world, S3Identity::Surroundings)
-    }
-
-    /// As [`S3Store::open`], as somebody in particular.
-    ///
-    /// # Errors
-    /// As [`S3Store::open`].
-    pub fn open_as(place: &S3Place, world: &World, who: S3Identity) -> Result<S3Store, StoreError> {
+    pub fn open(place: &S3Place, world: &World, who: S3Identity) -> Result<S3Store, StoreError> {
         let fail = |why: String| StoreError::new(Kind::Unsuitable, format!("open {place}"), why);
         let set = |name: &str| std::env::var(name).ok().filter(|region| !region.is_empty());
         let region = set("AWS_REGION").or_else(|| set("AWS_DEFAULT_REGION"));

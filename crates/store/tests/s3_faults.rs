@@ -56,7 +56,7 @@ impl Service {
         let place = S3Place::parse(&format!("s3:http://127.0.0.1:{}/bucket/at", self.port)).unwrap().unwrap();
         let world = World { clock: Arc::new(NoWaiting), ..World::real() };
         let who = S3Identity::Key { id: "somebody".into(), secret: "a secret".into() };
-        S3Store::open_as(&place, &world, who).unwrap()
+        S3Store::open(&place, &world, who).unwrap()
     }
 
     fn fail(&self, method: &'static str, faults: &[Fault]) {

@@ -3,9 +3,10 @@
 use crate::args::Global;
 use crate::progress::Progress;
 use crate::render::{Render, bytes, clean, duration, shown};
-use ops::backup::{Act, Files, Reading, Report, Request, Step, What};
-use ops::{Ctx, Exit, Failure, select};
-use repo::{Assurance, Compression};
+use ops::backup::{Act, Files, Reading, Report, Request, SourceRun, Step, What};
+use ops::config::{Config, PlatformName};
+use ops::{Ctx, Exit, Failure, Locator, select};
+use repo::{Assurance, Compression, Repository};
 use serde_json::json;
 use sources::files::{Caches, FilesReport, Filesystems, Pattern, SelectSpec, Severity};
 use sources::sqlite::Sqlite;
@@ -22,10 +23,13 @@ const LIST_BYTES_MAX: u64 = 1 << 30;
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Files that cannot be read are named, everything else is backed up, and the exit code is 3.\n\
                   SQLite databases are copied through SQLite, consistent while others use them (see --sqlite).\n\
-                  A file .backstayignore in a directory says what to leave out below it, as .gitignore does.")]
+                  A file .backstayignore in a directory says what to leave out below it, as .gitignore does.\n\
+                  A word is a platform of the configuration, or one of its sources, where there is a platform of that name; \
+                  a directory of that name is ./NAME.")]
 pub struct Args {
-    /// Files and directories; after --stdin-from-command and --, the command
-    #[arg(value_name = "PATH")]
+    /// Files and directories, or platforms and sources of the configuration; after --stdin-from-command and --, the
+    /// command
+    #[arg(value_name = "PATH|PLATFORM[/SOURCE]")]
     paths: Vec<OsString>,
     /// Tag the snapshot; may be given several times, or with commas
     #[arg(long, value_name = "TAG", value_delimiter = ',')]
@@ -69,9 +73,9 @@ pub struct Args {
     /// Back up what the command after -- prints; when it fails there is no snapshot
     #[arg(long, conflicts_with_all = ["files_from", "files_from0"])]
     stdin_from_command: bool,
-    /// SQLite databases: through SQLite, or as any other file
-    #[arg(long, value_enum, value_name = "HOW", default_value = "auto")]
-    sqlite: SqliteArg,
+    /// SQLite databases: through SQLite, or as any other file [default: auto]
+    #[arg(long, value_enum, value_name = "HOW")]
+    sqlite: Option<SqliteArg>,
     /// Read every file again, whether it looks changed or not
     #[arg(long)]
     force: bool,
@@ -81,9 +85,10 @@ pub struct Args {
     /// Read and count, and store nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
-    /// off, fast, auto, max, or zstd:LEVEL with a level from -7 to 19
-    #[arg(long, value_name = "HOW", default_value = "auto", value_parser = compression)]
-    compression: Compression,
+    /// off, fast, auto, max, or zstd:LEVEL with a level from -7 to 19 [default: auto; of sources, what the configuration
+    /// says]
+    #[arg(long, value_name = "HOW", value_parser = select::parse_compression)]
+    compression: Option<Compression>,
     /// How many files to read at the same time [default: one per processor]
     #[arg(long, value_name = "N")]
     read_concurrency: Option<usize>,
@@ -95,41 +100,47 @@ enum SqliteArg {
     Off,
 }
 
-fn compression(text: &str) -> Result<Compression, String> {
-    match text {
-        "off" => Ok(Compression::Off),
-        "fast" => Ok(Compression::Level(1)),
-        "auto" => Ok(Compression::Level(3)),
-        "max" => Ok(Compression::Level(19)),
-        _ => {
-            let level = text.strip_prefix("zstd:").and_then(|level| level.parse().ok());
-            let level = level.filter(|level| (-7..=19).contains(level));
-            level.map(Compression::Level).ok_or_else(|| "it is off, fast, auto, max, or zstd:-7 to zstd:19".into())
-        }
-    }
-}
-
 /// Runs the verb.
 ///
 /// # Errors
 /// See [`ops::backup::backup`].
 pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<Exit, Failure> {
-    let act = if args.dry_run { Act::Preview } else { Act::Do };
-    let time = args.time.as_ref().map(|time| select::parse_time(time, ctx.world.clock.now())).transpose()?;
-    let request = Request {
+    if let Some((config, words)) = sources_named(&args, global)? {
+        return run_sources(&args, &config, &words, global, ctx, out);
+    }
+    let request = request(&args, ctx, what(&args)?, Compression::Level(3))?;
+    let repository = open(global, ctx, out, request.act)?;
+    run_one(&request, &repository, global, ctx, out)
+}
+
+/// What the options ask for. `compression` holds where they say nothing about it.
+fn request(args: &Args, ctx: &Ctx, what: What, compression: Compression) -> Result<Request, Failure> {
+    Ok(Request {
         host: args.host.clone().unwrap_or_else(|| ctx.host.clone()),
         tags: args.tag.iter().map(|tag| tag.trim().to_owned()).filter(|tag| !tag.is_empty()).collect(),
         reason: args.reason.as_ref().map(|reason| reason.trim().to_owned()).filter(|reason| !reason.is_empty()),
-        time,
+        time: args.time.as_ref().map(|time| select::parse_time(time, ctx.world.clock.now())).transpose()?,
         assurance: if args.no_verify { Assurance::Acknowledged } else { Assurance::ReadBack },
-        compression: args.compression,
-        act,
-        what: what(args)?,
-    };
-    let repository = global.open_by(ctx, out, |at, key| ops::backup::open(ctx, at, key, act))?;
+        compression: args.compression.unwrap_or(compression),
+        act: if args.dry_run { Act::Preview } else { Act::Do },
+        what,
+    })
+}
+
+fn open(global: &Global, ctx: &Ctx, out: &Render, act: Act) -> Result<Repository, Failure> {
+    global.open_by(ctx, out, |at, key| ops::backup::open(ctx, at, key, act))
+}
+
+fn run_one(
+    request: &Request,
+    repository: &Repository,
+    global: &Global,
+    ctx: &Ctx,
+    out: &Render,
+) -> Result<Exit, Failure> {
     let progress = Progress::start(out, global.show(), "backup");
     let counters = progress.counters();
-    let result = ops::backup::backup(ctx, &repository, &request, &|step| match step {
+    let result = ops::backup::backup(ctx, repository, request, &|step| match step {
         Step::Expect { entries, bytes } => counters.set_total(entries, bytes),
         Step::Done { entries, bytes, path } => {
             counters.files.fetch_add(entries, Relaxed);
@@ -141,18 +152,109 @@ pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<E
     });
     progress.finish();
     let report = result?;
-    Ok(told(out, &request, &report))
+    Ok(told(out, request, &report))
 }
 
-fn what(args: Args) -> Result<What, Failure> {
-    let name = args.stdin_filename;
+/// The words that name platforms and sources of the configuration, with the configuration; `None` where all are paths.
+///
+/// # Errors
+/// `usage` where both are named, or options that only make sense for paths; those of the configuration.
+fn sources_named(args: &Args, global: &Global) -> Result<Option<(Config, Vec<String>)>, Failure> {
+    let is_name = |word: &&str| word.split('/').next().is_some_and(|first| PlatformName::parse(first).is_some());
+    let words: Vec<&str> = args.paths.iter().filter_map(|path| path.to_str()).filter(is_name).collect();
+    if words.is_empty() || args.stdin_from_command {
+        return Ok(None);
+    }
+    let config = global.configuration()?;
+    let is_platform = |word: &&str| config.platform(word.split('/').next().unwrap_or(word)).is_ok();
+    let words: Vec<String> =
+        words.into_iter().filter(is_platform).map(|word| word.trim_end_matches('/').into()).collect();
+    let Some(word) = words.first() else { return Ok(None) };
+    if words.len() < args.paths.len() || !args.files_from.is_empty() || !args.files_from0.is_empty() {
+        return Err(Failure::usage(format!("{word} is a platform of the configuration, and other things are paths"))
+            .help(format!("back them up one after the other; a directory of that name is ./{word}")));
+    }
+    let of_paths = [
+        (!args.exclude.is_empty(), "--exclude"),
+        (!args.exclude_file.is_empty(), "--exclude-file"),
+        (args.exclude_caches, "--exclude-caches"),
+        (args.exclude_larger_than.is_some(), "--exclude-larger-than"),
+        (args.one_file_system, "--one-file-system"),
+        (args.sqlite.is_some(), "--sqlite"),
+    ];
+    if let Some((_, option)) = of_paths.iter().find(|(given, _)| *given) {
+        return Err(Failure::usage(format!("{option} is for paths: of {word}, the configuration says that"))
+            .help(format!("put it into the configuration; a directory of that name is ./{word}")));
+    }
+    Ok(Some((config, words)))
+}
+
+/// Runs sources of the configuration one after the other. One that fails does not keep the others from running.
+///
+/// # Errors
+/// The first failure, once all have run.
+fn run_sources(
+    args: &Args,
+    config: &Config,
+    words: &[String],
+    global: &Global,
+    ctx: &Ctx,
+    out: &Render,
+) -> Result<Exit, Failure> {
+    let mut sources = Vec::new();
+    for word in words {
+        sources.extend(config.sources(word)?);
+    }
+    sources.sort_by_key(|(platform, name, _)| (*platform, *name));
+    sources.dedup_by_key(|(platform, name, _)| (*platform, *name));
+    if sources.is_empty() {
+        return Err(Failure::usage(format!("{} has no sources: there is nothing to back up", words.join(" ")))
+            .help("configure one: [platform.NAME.source.NAME]"));
+    }
+    let compression = config.settings().defaults.compression.unwrap_or(Compression::Level(3));
+    let (mut exit, mut failed) = (Exit::Ok, None);
+    // The one that is open, so that nobody is asked for its key twice.
+    let mut opened: Option<(Locator, Repository)> = None;
+    for (platform, name, source) in sources {
+        let run = SourceRun {
+            platform: platform.clone(),
+            name: name.clone(),
+            source: source.clone(),
+            reading: reading(args),
+            readers: args.read_concurrency,
+        };
+        let request = request(args, ctx, What::Source(run), compression)?;
+        let global = global.about(Some(&platform.to_string()));
+        let at = global.locator()?;
+        let repository = match opened.take().filter(|(same, _)| *same == at) {
+            Some((_, repository)) => Ok(repository),
+            None => open(&global, ctx, out, request.act),
+        };
+        let result = repository.and_then(|repository| {
+            let result = run_one(&request, &repository, &global, ctx, out);
+            opened = Some((at, repository));
+            result
+        });
+        match result {
+            Ok(Exit::Ok) => {}
+            Ok(incomplete) => exit = incomplete,
+            Err(failure) if ctx.world.stop.requested() => return Err(failure),
+            Err(failure) if failed.is_none() => failed = Some(failure),
+            Err(failure) => out.trouble(b"", &failure.what),
+        }
+    }
+    failed.map_or(Ok(exit), Err)
+}
+
+fn what(args: &Args) -> Result<What, Failure> {
+    let name = args.stdin_filename.clone();
     if args.stdin_from_command {
-        return Ok(What::Command { name, argv: args.paths });
+        return Ok(What::Command { name, argv: args.paths.clone() });
     }
     if args.stdin {
         return Ok(What::Stdin { name });
     }
-    let mut paths: Vec<PathBuf> = args.paths.into_iter().map(PathBuf::from).collect();
+    let mut paths: Vec<PathBuf> = args.paths.iter().map(PathBuf::from).collect();
     for file in &args.files_from {
         let list = read_list(file)?;
         let lines = list.split(|b| *b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
@@ -172,24 +274,28 @@ fn what(args: Args) -> Result<What, Failure> {
     };
     let current = std::env::current_dir()
         .map_err(|e| Failure::new(Exit::SourceUnreachable, "current-directory", format!("where are we? {e}")))?;
-    let patterns = args.exclude.into_iter().map(|text| Pattern { text, origin: "--exclude".into() });
+    let patterns = args.exclude.iter().map(|text| Pattern { text: text.clone(), origin: "--exclude".into() });
     Ok(What::Files(Files {
         paths,
         current,
         select: SelectSpec {
             patterns: patterns.collect(),
-            pattern_files: args.exclude_file,
+            pattern_files: args.exclude_file.clone(),
             caches: if args.exclude_caches { Caches::LeaveOut } else { Caches::Store },
             size_bytes_max,
             filesystems: if args.one_file_system { Filesystems::OfTheRoots } else { Filesystems::All },
         },
         sqlite: match args.sqlite {
-            SqliteArg::Auto => Sqlite::Auto,
-            SqliteArg::Off => Sqlite::Off,
+            None | Some(SqliteArg::Auto) => Sqlite::Auto,
+            Some(SqliteArg::Off) => Sqlite::Off,
         },
-        reading: if args.force { Reading::All } else { Reading::Changed },
+        reading: reading(args),
         readers: args.read_concurrency,
     }))
+}
+
+fn reading(args: &Args) -> Reading {
+    if args.force { Reading::All } else { Reading::Changed }
 }
 
 fn path_of(bytes: &[u8]) -> PathBuf {
@@ -229,6 +335,14 @@ fn told(out: &Render, request: &Request, report: &Report) -> Exit {
     exit
 }
 
+/// `PLATFORM/SOURCE`, where a source was backed up.
+fn source_of(request: &Request) -> Option<String> {
+    match &request.what {
+        What::Source(run) => Some(run.to_string()),
+        _ => None,
+    }
+}
+
 fn summary(out: &Render, request: &Request, report: &Report) {
     let none = FilesReport::default();
     let files = report.files.as_ref().unwrap_or(&none);
@@ -242,6 +356,7 @@ fn summary(out: &Render, request: &Request, report: &Report) {
             "snapshot_id": report.snapshot.as_ref().map(|snapshot| snapshot.id),
             "status": if report.errors == 0 { "complete" } else { "partial" },
             "paths": report.paths,
+            "source": source_of(request),
             "host": request.host,
             "time": report.snapshot.as_ref().map(|snapshot| &snapshot.public.time),
             "files_new": files_new,
@@ -268,7 +383,8 @@ fn summary(out: &Render, request: &Request, report: &Report) {
 
 fn text(out: &Render, request: &Request, report: &Report) {
     let stats = &report.stats;
-    let of = clean(&report.paths.join(", "));
+    let source = source_of(request).map(|source| format!("{source}: ")).unwrap_or_default();
+    let of = clean(&format!("{source}{}", report.paths.join(", ")));
     match &report.snapshot {
         Some(snapshot) => out.say(format_args!("snapshot {} of {of}", snapshot.id.short())),
         None => out.say(format_args!("DRY RUN, nothing was stored: {of}")),

@@ -1,7 +1,8 @@
 //! Options that say which snapshots count, the same for every verb that has them.
 
+use crate::args::Global;
 use ops::Failure;
-use ops::select::Filter;
+use ops::select::{Filter, split_source};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
@@ -17,12 +18,21 @@ pub struct Choose {
     /// Only snapshots of this path
     #[arg(long, value_name = "PATH")]
     pub path: Vec<OsString>,
+    /// Only snapshots of this source, or of this platform
+    #[arg(long, value_name = "PLATFORM[/SOURCE]")]
+    pub source: Option<String>,
 }
 
 impl Choose {
     /// The filter that was asked for.
     pub fn filter(&self) -> Filter {
-        Filter::new(&self.host, &self.tag, &self.path)
+        Filter::new(&self.host, &self.tag, &self.path).of_source(self.source.as_deref())
+    }
+
+    /// The options of every verb, for the platform that is named here or by one of these snapshots.
+    pub fn about(&self, global: &Global, snapshots: &[impl AsRef<str>]) -> Global {
+        let named = snapshots.iter().find_map(|name| split_source(name.as_ref()).0);
+        global.about(self.source.as_deref().or(named))
     }
 }
 

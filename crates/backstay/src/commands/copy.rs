@@ -4,7 +4,7 @@ use crate::args::Global;
 use crate::progress::Progress;
 use crate::render::{Render, bytes, clean};
 use ops::copy::{CopyRequest, ReadBack};
-use ops::{Ctx, Exit, Failure, Locator};
+use ops::{Ctx, Exit, Failure};
 use repo::Act;
 
 /// Options of `copy`.
@@ -32,7 +32,7 @@ pub struct Args {
 pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<Exit, Failure> {
     let request = CopyRequest {
         from: global.locator()?,
-        to: Locator::parse(&args.to)?,
+        to: global.place(&args.to)?,
         act: if args.dry_run { Act::Preview } else { Act::Do },
         read_back: if args.verify { ReadBack::All } else { ReadBack::Nothing },
     };

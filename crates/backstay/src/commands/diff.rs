@@ -44,7 +44,7 @@ pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<E
         within: args.within.map(OsString::into_vec),
         metadata: if args.metadata { Metadata::Shown } else { Metadata::Counted },
     };
-    let repository = global.open(ctx, out)?;
+    let repository = args.choose.about(global, &[&request.from, &request.to]).open(ctx, out)?;
     let report = ops::diff::diff(ctx, &repository, &request, &mut |change| {
         out.event("change", &fields(change));
         out.line(format_args!("{:<5}{}", change.modifier, shown(&change.path)));

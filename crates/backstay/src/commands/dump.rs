@@ -46,7 +46,7 @@ pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<E
     if args.tar && std::io::stdout().is_terminal() {
         return Err(Failure::usage("a tar archive does no good to a terminal").help("redirect it: … > archive.tar"));
     }
-    let repository = global.open(ctx, out)?;
+    let repository = args.choose.about(global, &[&args.snapshot]).open(ctx, out)?;
     let snapshots = repository.snapshots()?;
     let snapshot = select::pick_to_restore(ctx, &repository, &snapshots, &args.snapshot, &args.choose.filter())?;
     out.repository_warnings(&ctx.take_remarks());

@@ -47,7 +47,7 @@ pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<E
         snapshots: args.snapshot,
         filter: args.choose.filter(),
     };
-    let repository = global.open(ctx, out)?;
+    let repository = args.choose.about(global, &request.snapshots).open(ctx, out)?;
     let mut shown = Shown { out, long: args.long, at: None, hits: 0 };
     let report = ops::find::find(ctx, &repository, &request, &mut |snapshot, listing| shown.put(snapshot, listing))?;
     shown.end()?;

@@ -169,6 +169,7 @@ pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<E
         true => Some(PruneRequest { act, ..args.unused.request()? }),
         false => None,
     };
+    let about = args.choose.about(global, &args.snapshots);
     let request = ForgetRequest {
         which: if args.snapshots.is_empty() { Which::Policy(Box::new(policy)) } else { Which::Named(args.snapshots) },
         filter: args.choose.filter(),
@@ -177,7 +178,7 @@ pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<E
         allow_empty: if args.allow_empty { AllowEmpty::Yes } else { AllowEmpty::No },
         prune,
     };
-    let repository = global.open(ctx, out)?;
+    let repository = about.open(ctx, out)?;
     // Programs get one document, so there are no lines of progress for them.
     let progress = Some(()).filter(|()| !out.is_json()).map(|()| Progress::start(out, global.show(), "prune"));
     let report = ops::forget::forget(ctx, &repository, &request, &|step| {

@@ -7,17 +7,22 @@ use ops::{Ctx, Exit, Failure};
 use serde_json::json;
 
 /// The environment, for `help environment` and the manual page.
-pub const ENVIRONMENT: [(&str, &str); 14] = [
-    ("BACKSTAY_REPOSITORY", "the repository: a path, or file:///path"),
+pub const ENVIRONMENT: [(&str, &str); 16] = [
+    ("BACKSTAY_REPOSITORY", "the repository: a path, an address, or a name from the configuration"),
     ("BACKSTAY_REPOSITORY_FILE", "file that holds the repository's address"),
+    ("BACKSTAY_CONFIG", "the configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user's own"),
     ("BACKSTAY_KEY_FD", "number of an open file descriptor to read the key from"),
     ("BACKSTAY_KEY", "the key itself: a passphrase, a key bundle, an identity"),
     ("BACKSTAY_KEY_FILE", "file that holds the key"),
     ("BACKSTAY_KEY_COMMAND", "program that prints the key; words may be quoted, no shell is used"),
-    ("CREDENTIALS_DIRECTORY", "set by systemd: its credential backstay-key is the key"),
+    (
+        "CREDENTIALS_DIRECTORY",
+        "set by systemd: where cred: references are, and where the credential backstay-key is the key",
+    ),
     ("BACKSTAY_CACHE_DIR", "what can be made again (XDG_CACHE_HOME/backstay; root: /var/cache/backstay)"),
     ("BACKSTAY_STATE_DIR", "what is remembered (XDG_STATE_HOME/backstay; root: /var/lib/backstay)"),
     ("BACKSTAY_PROGRESS_FPS", "how often progress is shown, per second (terminal: 5, --json: 1)"),
+    ("XDG_CONFIG_HOME", "the user's configuration is in its backstay/backstay.toml (~/.config)"),
     ("XDG_CACHE_HOME", "see BACKSTAY_CACHE_DIR"),
     ("XDG_STATE_HOME", "see BACKSTAY_STATE_DIR"),
     ("NO_COLOR", "set: no colours"),

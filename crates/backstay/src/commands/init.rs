@@ -1,9 +1,9 @@
-//! `backstay init`: makes a repository.
+//! `backstay init`: makes a repository, or those of the configuration.
 
 use crate::args::Global;
 use crate::prompt;
-use crate::render::Render;
-use ops::init::{FirstKey, Request};
+use crate::render::{Render, clean};
+use ops::init::{FirstKey, Report, Request};
 use ops::{Ctx, Exit, Failure, KeyFrom};
 use repo::PackSize;
 use serde_json::json;
@@ -14,7 +14,8 @@ use store::NetworkPolicy;
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "The key is a passphrase, from --key-file, --key-command, BACKSTAY_KEY… or typed twice; or a new key file \
-                  (--generate-key). Without the key nothing can be restored: print the recovery kit with `backstay key kit`."
+                  (--generate-key). Without the key nothing can be restored: print the recovery kit with `backstay key kit`.\n\
+                  Where no repository is named, all those of the configuration are made that are not there yet."
 )]
 pub struct Args {
     /// Make up a key and write it to this new file, instead of using a passphrase
@@ -33,24 +34,77 @@ pub struct Args {
 /// # Errors
 /// See [`ops::init::init`].
 pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<Exit, Failure> {
+    if args.generate_key.is_some() && (global.key_file.is_some() || global.key_command.is_some()) {
+        return Err(Failure::usage("--generate-key makes a key, and --key-file or --key-command gives one")
+            .help("use one of them"));
+    }
+    let configured = match global.named()? {
+        Some(_) => Vec::new(),
+        None => global.configuration()?.settings().repository.keys().map(ToString::to_string).collect(),
+    };
+    if configured.is_empty() {
+        let report = make(&args, global, ctx)?;
+        told(out, &report, None);
+        return Ok(Exit::Ok);
+    }
+    make_all(&args, &configured, global, ctx, out)
+}
+
+/// Makes every configured repository that is not there yet, and says of each what was done. One that fails does not
+/// keep the others from being made.
+///
+/// # Errors
+/// The first failure, once all were tried.
+fn make_all(args: &Args, names: &[String], global: &Global, ctx: &Ctx, out: &Render) -> Result<Exit, Failure> {
+    if args.generate_key.is_some() && names.len() > 1 {
+        return Err(Failure::usage("--generate-key makes the key of one repository, and several are configured")
+            .help(format!("name one with -r: {}", names.join(", "))));
+    }
+    let (mut made, mut present, mut failed) = (Vec::new(), Vec::new(), None);
+    for name in names {
+        let one = Global { repo: Some(name.clone()), ..global.clone() };
+        match make(args, &one, ctx) {
+            Ok(report) => {
+                told(out, &report, Some(name));
+                made.push(name);
+            }
+            Err(failure) if failure.code == "repository-exists" => {
+                let at = one.locator()?.to_string();
+                out.event("exists", &json!({ "name": name, "repository": at }));
+                out.say(format_args!("repository {name} is there already, at {}", clean(&at)));
+                present.push(name);
+            }
+            Err(failure) => {
+                let failure = Failure { what: format!("repository {name}: {}", failure.what), ..failure };
+                match failed {
+                    None => failed = Some(failure),
+                    Some(_) => out.trouble(b"", &failure.what),
+                }
+            }
+        }
+    }
+    out.event("summary", &json!({ "made": made, "present": present }));
+    failed.map_or(Ok(Exit::Ok), Err)
+}
+
+fn make(args: &Args, global: &Global, ctx: &Ctx) -> Result<Report, Failure> {
     let packs = args.pack_size.as_deref().map_or(Ok(PackSize::Fitting), pack_size)?;
     let at = global.locator()?;
-    let key = match args.generate_key {
-        Some(_) if global.key_file.is_some() || global.key_command.is_some() => {
-            return Err(Failure::usage("--generate-key makes a key, and --key-file or --key-command gives one")
-                .help("use one of them"));
-        }
-        Some(file) => FirstKey::NewFile(file),
+    let key = match &args.generate_key {
+        Some(file) => FirstKey::NewFile(file.clone()),
         None => FirstKey::Passphrase(match global.key()? {
             KeyFrom::Prompt(_) => KeyFrom::Prompt(prompt::new_secret),
             other => other,
         }),
     };
     let on_network = if args.allow_network_filesystem { NetworkPolicy::Accept } else { NetworkPolicy::Refuse };
-    let request = Request { at, key, packs, on_network };
-    let report = ops::init::init(ctx, &request)?;
+    ops::init::init(ctx, &Request { at, key, packs, on_network })
+}
+
+/// Says what was made. `name` is that of a configured repository.
+fn told(out: &Render, report: &Report, name: Option<&str>) {
     out.repository_warnings(&report.warnings);
-    out.document(&json!({
+    let mut fields = json!({
         "message_type": "initialized",
         "schema_version": crate::render::SCHEMA_VERSION,
         "id": report.id,
@@ -59,18 +113,26 @@ pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<E
         "format": report.format,
         "key": report.key,
         "key_file": report.key_file,
-    }));
-    out.say(format_args!("made repository {} at {}", &report.id[..8], crate::render::clean(&report.repository)));
+    });
+    if let Some(name) = name {
+        fields["name"] = name.into();
+    }
+    out.document(&fields);
+    let (id, at) = (&report.id[..8], clean(&report.repository));
+    match name {
+        Some(name) => out.say(format_args!("made repository {name}: {id} at {at}")),
+        None => out.say(format_args!("made repository {id} at {at}")),
+    }
     match &report.key_file {
-        Some(file) => out.say(format_args!("key: {} (mode 0600), the only one there is", crate::render::clean(file))),
+        Some(file) => out.say(format_args!("key: {} (mode 0600), the only one there is", clean(file))),
         None => out.say("key: the passphrase that was given"),
     }
     out.say("");
     out.say("WITHOUT THIS KEY NOTHING CAN BE RESTORED, by anybody, ever. It is not kept anywhere else.");
     out.say("Print the recovery kit now, and keep it away from this machine:");
     let key_option = report.key_file.as_ref().map(|file| format!(" --key-file {file}")).unwrap_or_default();
-    out.say(crate::render::clean(&format!("    backstay key kit -r {}{key_option}", report.repository)));
-    Ok(Exit::Ok)
+    let repository = name.unwrap_or(&report.repository);
+    out.say(clean(&format!("    backstay key kit -r {repository}{key_option}")));
 }
 
 fn pack_size(text: &str) -> Result<PackSize, Failure> {

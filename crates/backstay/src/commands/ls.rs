@@ -39,7 +39,7 @@ pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<E
     let paths = within.into_iter().chain(args.paths).map(OsString::into_vec).collect();
     let reach = if args.recursive { Reach::All } else { Reach::Children };
     let request = LsRequest { snapshot, filter: args.choose.filter(), paths, reach };
-    let repository = global.open(ctx, out)?;
+    let repository = args.choose.about(global, &[&request.snapshot]).open(ctx, out)?;
     ops::ls::ls(ctx, &repository, &request, &mut |listing| {
         if out.is_json() {
             out.event("node", &fields(listing));

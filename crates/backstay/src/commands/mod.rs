@@ -2,7 +2,9 @@
 
 pub mod backup;
 pub mod choose;
+pub mod cluster;
 pub mod completions;
+pub mod config;
 pub mod copy;
 pub mod demo;
 pub mod diff;
@@ -14,6 +16,7 @@ pub mod init;
 pub mod key;
 pub mod ls;
 pub mod man;
+pub mod pitr;
 pub mod prune;
 pub mod restore;
 pub mod snapshots;
@@ -21,6 +24,7 @@ pub mod stats;
 pub mod tag;
 pub mod verify;
 pub mod version;
+pub mod wal;
 
 use crate::render::Render;
 use ops::{Exit, Failure};

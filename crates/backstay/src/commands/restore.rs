@@ -1,10 +1,12 @@
 //! `backstay restore`: brings a snapshot, or a part of it, back.
 
 use super::choose::Choose;
+use super::cluster::Found;
 use crate::args::Global;
 use crate::progress::Progress;
 use crate::render::{Render, bytes, clean, duration, shown, shown_path};
 use ops::pace::Estimate;
+use ops::postgres::recover::Over;
 use ops::restore::{Act, Report, Request};
 use ops::{Ctx, Exit, Failure, select};
 use repo::{Snapshot, key_of_path};
@@ -26,7 +28,8 @@ const NAMED_MAX: usize = 20;
                   out; everything else is restored, and the exit code is 1."
 )]
 pub struct Args {
-    /// Snapshot: an id, `latest`, latest-complete or latest@TIME; with :/path only what is there
+    /// Snapshot: an id, `latest`, latest-complete or latest@TIME; PLATFORM/SOURCE for the latest of a source, or with :ID or
+    /// @TIME another of it; with :/path only what is there
     #[arg(value_name = "SNAPSHOT[:/PATH]")]
     snapshot: OsString,
     /// Directory to restore into: new or empty, but for --delta and --in-place
@@ -65,6 +68,8 @@ pub struct Args {
     /// No devices, setuid bits and privileged attributes
     #[arg(long)]
     no_special: bool,
+    #[command(flatten)]
+    cluster: super::cluster::ClusterArgs,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -83,6 +88,14 @@ pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<E
         return Err(Failure::usage("--delete goes with --delta or --in-place"));
     }
     let (name, within) = super::choose::split(&args.snapshot)?;
+    let in_part = within.is_some() || !args.include.is_empty() || !args.exclude.is_empty();
+    if !in_part && let Some(exit) = restore_cluster(&args, &name, global, ctx, out)? {
+        return Ok(exit);
+    }
+    if args.cluster.is_given() {
+        return Err(Failure::usage("--at, --table and their like are for PostgreSQL, and this is none")
+            .help("name the source: backstay restore PLATFORM/SOURCE --at TIME --target DIR"));
+    }
     let target = match &args.target {
         Some(target) if target.is_empty() => return Err(Failure::usage("--target is empty")),
         Some(target) => target.clone(),
@@ -122,7 +135,7 @@ pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<E
     if args.verify {
         plan.check = AfterCheck::ReadBack;
     }
-    let repository = global.open(ctx, out)?;
+    let repository = args.choose.about(global, &[&name]).open(ctx, out)?;
     let snapshots = repository.snapshots()?;
     let snapshot = select::pick_to_restore(ctx, &repository, &snapshots, &name, &args.choose.filter())?;
     out.repository_warnings(&ctx.take_remarks());
@@ -151,6 +164,58 @@ pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<E
         None => told_preview(out, &request, &report),
         Some(done) => told(out, &request, &report.preview, done, seconds),
     })
+}
+
+/// Restores a cluster when that is what is named: a source of PostgreSQL, or a backup of one.
+fn restore_cluster(
+    args: &Args,
+    name: &str,
+    global: &Global,
+    ctx: &Ctx,
+    out: &mut Render,
+) -> Result<Option<Exit>, Failure> {
+    let (source, rest) = select::split_source(name);
+    let is_latest = rest == "latest" && args.choose.filter() == select::Filter::default();
+    if source.is_none() && is_latest && !args.cluster.is_given() {
+        return Ok(None);
+    }
+    let repository = args.choose.about(global, &[name]).open(ctx, out)?;
+    let snapshots = repository.snapshots()?;
+    let (source, named) = match source {
+        Some(source) if rest == "latest" => (source.to_owned(), None),
+        _ => {
+            let snapshot = select::pick_to_restore(ctx, &repository, &snapshots, name, &args.choose.filter())?;
+            match (&snapshot.public.source, snapshot.public.kind.as_str()) {
+                (Some(source), ops::postgres::KIND) => (source.clone(), Some(snapshot)),
+                _ => return Ok(None),
+            }
+        }
+    };
+    if ops::postgres::snapshots_of(&snapshots, &source).is_empty() {
+        return Ok(None);
+    }
+    let over = match (args.delta || args.in_place, &args.target, &args.confirm) {
+        (false, ..) => Over::Nothing,
+        (true, Some(target), Some(confirm)) if target == confirm => Over::Delta,
+        _ => {
+            return Err(Failure::new(
+                Exit::Confirmation,
+                "not-confirmed",
+                "a delta restore changes the data directory",
+            )
+            .help("name it twice: --target DIR --delta --confirm DIR"));
+        }
+    };
+    let found = Found {
+        repository: &repository,
+        snapshots: &snapshots,
+        source: &source,
+        named,
+        target: args.target.as_ref().map(PathBuf::from),
+        over,
+        dry_run: args.dry_run,
+    };
+    super::cluster::run(&args.cluster, &found, global, ctx, out).map(Some)
 }
 
 /// What is about to be done and how long it will take, before it begins.

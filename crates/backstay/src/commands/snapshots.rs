@@ -14,6 +14,9 @@ use repo::Status;
     after_help = "Marks: partial (something could not be read), held (never expires), verified (was read back whole)."
 )]
 pub struct Args {
+    /// Only snapshots of this source, or of this platform
+    #[arg(value_name = "PLATFORM[/SOURCE]", conflicts_with = "source")]
+    of: Option<String>,
     #[command(flatten)]
     choose: Choose,
     /// Only the newest N of each host and paths
@@ -31,10 +34,11 @@ pub struct Args {
 ///
 /// # Errors
 /// See [`ops::snapshots::snapshots`].
-pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<Exit, Failure> {
+pub fn run(mut args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<Exit, Failure> {
+    args.choose.source = args.choose.source.or(args.of);
     let group_by = args.group_by.as_deref().map(GroupBy::parse).transpose()?;
     let request = SnapshotsRequest { filter: args.choose.filter(), latest: args.latest, group_by };
-    let repository = global.open(ctx, out)?;
+    let repository = args.choose.about(global, &[""; 0]).open(ctx, out)?;
     if args.removed {
         told_removed(out, &ops::snapshots::removed(&repository, &request.filter)?);
         return Ok(Exit::Ok);
@@ -104,9 +108,15 @@ fn row(snapshot: &SnapshotRow) -> Vec<String> {
         clean(&snapshot.hostname),
         clean(&snapshot.tags.join(",")),
         marks(snapshot),
-        clean(&snapshot.paths.join(", ")),
+        of(snapshot),
         bytes(snapshot.summary.bytes),
     ]
+}
+
+/// The source where it has a name, and the paths.
+fn of(snapshot: &SnapshotRow) -> String {
+    let source = snapshot.source.as_ref().map(|source| format!("{source}: ")).unwrap_or_default();
+    clean(&format!("{source}{}", snapshot.paths.join(", ")))
 }
 
 /// What is to be known of a snapshot before one relies on it.

@@ -22,7 +22,7 @@ pub struct Args {
 /// See [`ops::stats::stats`].
 pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<Exit, Failure> {
     let request = StatsRequest { snapshots: args.snapshots, filter: args.choose.filter() };
-    let repository = global.open(ctx, out)?;
+    let repository = args.choose.about(global, &request.snapshots).open(ctx, out)?;
     let report = ops::stats::stats(ctx, &repository, &request)?;
     out.document(&report);
     told(out, &report);

@@ -49,7 +49,7 @@ pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<E
     }
     let filter = args.choose.filter();
     if args.snapshots.is_empty() && filter == ops::select::Filter::default() {
-        return Err(Failure::usage("which snapshots?").help("name them, or say --host, --tag or --path"));
+        return Err(Failure::usage("which snapshots?").help("name them, or say --host, --tag, --path or --source"));
     }
     let request = TagRequest {
         snapshots: args.snapshots,
@@ -64,7 +64,7 @@ pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<E
             None => Hold::Leave,
         },
     };
-    let repository = global.open(ctx, out)?;
+    let repository = args.choose.about(global, &request.snapshots).open(ctx, out)?;
     let report = ops::tag::tag(ctx, &repository, &request)?;
     out.document(&report);
     for snapshot in &report.changed {

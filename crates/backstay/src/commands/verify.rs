@@ -5,7 +5,7 @@ use crate::args::Global;
 use crate::progress::Progress;
 use crate::render::{Render, bytes, clean, duration};
 use ops::verify::{Mend, VerifyOutcome, VerifyRequest};
-use ops::{Ctx, Exit, Failure, Locator};
+use ops::{Ctx, Exit, Failure};
 use repo::{Depth, Share};
 
 /// Options of `verify`.
@@ -70,7 +70,7 @@ pub fn run(mut args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Resu
         let progress = progress(out);
         ops::verify::verify_without_key(ctx, &store, &|step| advance(&progress, step))?
     } else {
-        let copy = args.repair_from.as_deref().map(|text| Locator::parse(text)?.store(ctx)).transpose()?;
+        let copy = args.repair_from.as_deref().map(|text| global.place(text)?.store(ctx)).transpose()?;
         let mend = match &copy {
             Some(copy) => Mend::FromCopy(copy),
             None if args.repair => Mend::FromItself,
@@ -84,7 +84,8 @@ pub fn run(mut args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Resu
             mend,
         };
         // What is on this machine's disk says nothing about the place.
-        let mut repository = global.open_by(ctx, out, |at, key| ops::open_uncached(ctx, at, key))?;
+        let about = args.choose.about(global, &request.snapshots);
+        let mut repository = about.open_by(ctx, out, |at, key| ops::open_uncached(ctx, at, key))?;
         if args.accept_loss {
             let lost = ops::verify::accept_loss(ctx, &repository)?;
             out.say(format_args!("given up for lost: {lost} heads or snapshots"));

@@ -4,14 +4,15 @@
 //! What it may not know: how a cluster is read. Where data comes from and goes: `sources::postgres::base` into a capture.
 
 use super::archive::Archive;
-use super::{Cluster, KIND, Log};
+use super::{Cluster, KIND};
 use crate::backup::{Act, Report, Request, Step, Trouble, troubles_of};
+use crate::config::Wal;
 use crate::ctx::Ctx;
 use crate::failure::{Exit, Failure};
 use crate::open::remember;
 use repo::ledger::SegmentName;
 use repo::{Outcome, Repository, Segments, Warning, percent_path, unpercent_path};
-use sources::files::{CacheSpec, Progress, REHASH_EVERY};
+use sources::files::{CacheSpec, Progress};
 use sources::postgres::base::{BaseError, BasePlan, Facts, Survey};
 use sources::postgres::wal::Name;
 use sources::postgres::wire::WireError;
@@ -45,7 +46,7 @@ pub fn backup(
             dir: ctx.cache_dir.join("files"),
             repository: repository.id(),
             host: request.host.clone(),
-            rehash_every: REHASH_EVERY,
+            rehash_every: cluster.verify_every,
         }),
         scratch: ctx.cache_dir.join("scratch"),
         world: ctx.world.clone(),
@@ -65,7 +66,7 @@ pub fn backup(
         return Err(Failure::new(Exit::SourceUnreachable, "source-foreign", what)
             .help("give a new cluster a source of its own in the configuration"));
     }
-    let paths = vec![cluster.path()];
+    let paths = vec![survey.path()];
     let mut capture = repository.capture(request.capture_plan(ctx, KIND, &paths))?;
     let based = survey.capture(&plan, &mut capture, &|progress: Progress<'_>| {
         on(Step::Done { entries: progress.entries, bytes: progress.bytes, path: progress.path });
@@ -115,7 +116,7 @@ fn wait_for_log(ctx: &Ctx, archive: &Archive<'_>, cluster: &Cluster, facts: &Fac
     loop {
         let missing = archive.missing(facts.timeline, first, last)?;
         let Some(next) = missing.first() else { return Ok(()) };
-        if cluster.log == Log::WithBackups {
+        if cluster.log == Wal::Off {
             let data = unpercent_path(&facts.data_directory);
             let wal = PathBuf::from(OsStr::from_bytes(&data)).join("pg_wal");
             for number in &missing {

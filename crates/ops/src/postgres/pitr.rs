@@ -55,7 +55,8 @@ impl Moment {
         match self {
             Moment::Latest => Goal::Latest,
             Moment::Immediate => Goal::Immediate,
-            Moment::Time(at) => Goal::Time(repo::time::text(*at)),
+            // Names of time zones, and Z is one, are not known yet when a server reads this.
+            Moment::Time(at) => Goal::Time(repo::time::text(*at).replace('T', " ").replace('Z', "+00")),
             Moment::Lsn(lsn) => Goal::Lsn(*lsn),
             Moment::Xid(xid) => Goal::Xid(*xid),
             Moment::Name(name) => Goal::Name(name.clone()),

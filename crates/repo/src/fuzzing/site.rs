@@ -124,6 +124,7 @@ fn plan() -> CapturePlan {
         kind: "files".into(),
         paths: vec!["/d".into()],
         tags: vec!["daily".into()],
+        source: Some("shop/db".into()),
         reason: Some("upgrade".into()),
         program: "backstay".into(),
         process: Process::default(),

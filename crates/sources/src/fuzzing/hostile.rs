@@ -213,6 +213,7 @@ impl Site {
             kind: "files".into(),
             paths: vec!["/a".into(), "/".into()],
             tags: Vec::new(),
+            source: None,
             reason: None,
             program: "fuzz".into(),
             process: Process::default(),

@@ -265,6 +265,11 @@ impl Survey {
         self.system
     }
 
+    /// Its data directory, as a percent path.
+    pub fn path(&self) -> String {
+        repo::percent_path(self.data.as_os_str().as_bytes())
+    }
+
     /// Takes the cluster into `into`. Commits nothing. When this fails, or the process dies, the server leaves its backup
     /// mode by itself.
     ///

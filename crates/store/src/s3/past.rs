@@ -5,7 +5,7 @@
 //! What it may not know: what the bytes mean. It writes and deletes nothing.
 //! Where data comes from: the service's list of versions, by its own clock; reads name the version.
 
-use super::{S3Place, S3Store, failure, stem};
+use super::{S3Identity, S3Place, S3Store, failure, stem};
 use crate::error::{Kind, StoreError};
 use crate::key::{Key, Shelf};
 use crate::store::{Backend, Listed, Put, Span, Warning};
@@ -46,8 +46,8 @@ impl PastStore {
     ///
     /// # Errors
     /// As [`S3Store::open`]; and what keeps the service from listing versions.
-    pub fn open(place: &S3Place, world: &World, at: Timestamp) -> Result<PastStore, StoreError> {
-        let now = S3Store::open(place, world)?;
+    pub fn open(place: &S3Place, world: &World, who: S3Identity, at: Timestamp) -> Result<PastStore, StoreError> {
+        let now = S3Store::open(place, world, who)?;
         let past = PastStore { now, at, shelves: Mutex::default(), forgets: AtomicBool::new(false) };
         past.shelf(Shelf::Root)?;
         Ok(past)

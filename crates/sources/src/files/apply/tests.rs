@@ -82,6 +82,7 @@ fn fixture_in(world: World, outcome: Outcome, mut things: Vec<Made>) -> Fixture 
         kind: "files".into(),
         paths: vec!["/data".into(), "/srv/deep/data".into()],
         tags: Vec::new(),
+        source: None,
         reason: None,
         program: "test".into(),
         process: Process::default(),

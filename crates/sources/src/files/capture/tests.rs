@@ -99,6 +99,7 @@ impl Rig {
             kind: "files".into(),
             paths: vec!["/src".into()],
             tags: Vec::new(),
+            source: None,
             reason: None,
             program: "test".into(),
             process: Process::default(),

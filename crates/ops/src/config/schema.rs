@@ -1,0 +1,427 @@
+//! Every key of the configuration, with its type and what people read about it.
+//!
+//! What it is for: the types that verbs work with. The comments here are the documentation: `config schema` and
+//! `docs/generated/config.md` are made from them.
+//! What it may not know: files, and what verbs do with a source.
+//! Where data comes from and goes: see `keys.rs`, which makes readers and descriptions of these declarations.
+
+use super::keys::{
+    Field, Key, Name, Reader, Shape, TableShape, choices, directory, is_something, joined, keys, names, nearest,
+    not_a_name, told,
+};
+use super::reference::Reference;
+use super::tree::{Node, Problem, Value};
+use crate::open::{Locator, S3Login};
+use crate::select::{parse_compression, parse_size};
+use repo::Compression;
+use serde_json::Value as Json;
+use sources::sqlite::Sqlite;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+names! {
+    /// Name of a repository.
+    pub struct RepositoryName: "repository";
+    /// Name of a platform.
+    pub struct PlatformName: "platform";
+    /// Name of a source within its platform.
+    pub struct SourceName: "source";
+    /// Name of a dump within its source.
+    pub struct DumpName: "dump";
+}
+
+keys! {
+    /// A configuration: all its files together.
+    pub struct Settings {
+        /// Version of the configuration's keys. Every file says it.
+        version: Version,
+        /// What holds where nothing else is said.
+        defaults: Defaults = Defaults { compression: None },
+        /// Where backups live, by name. The name serves wherever a repository is asked for: `-r NAME`.
+        repository: BTreeMap<RepositoryName, Repository>,
+        /// What is protected, by name: `backstay backup NAME`.
+        platform: BTreeMap<PlatformName, Platform>,
+    }
+    later ["runbooks", "retention", "drill", "notify", "alert", "server", "audit", "escrow"]
+
+    /// What holds where nothing else is said.
+    pub struct Defaults {
+        /// How hard backups compress.
+        compression: Option<Compression>,
+    }
+    later ["timezone", "jitter", "catch_up", "limits", "warn_at", "size_change", "verify"]
+
+    /// A repository: where backups live, and what opens it.
+    pub struct Repository {
+        /// Where it is: a path, `file:///path`, `s3://HOST/BUCKET/PREFIX` or `s3:http://HOST:PORT/BUCKET/PREFIX`.
+        url: Locator,
+        /// The key or passphrase. An option or a variable of the environment goes before it. Where it is not set, the
+        /// key comes from there or from a person.
+        key: Option<Reference>,
+        /// The access key of a bucket. Where it is not set: what the environment, the files of the AWS tools, or the
+        /// machine's cloud say.
+        credentials: Option<Credentials>,
+    }
+    later ["place", "copy_from", "archive", "immutability"]
+
+    /// The access key of a bucket.
+    pub struct Credentials {
+        /// Its name.
+        id: Reference,
+        /// Its secret.
+        secret: Reference,
+    }
+    later []
+
+    /// A platform: a system somebody runs, and what it consists of.
+    pub struct Platform {
+        /// The repositories it is kept in. Backups go into the first. Where it is not set, there must be only one.
+        repositories: Vec<RepositoryName>,
+        /// What it consists of, by name: `backstay backup PLATFORM/NAME`. The `kind` of each says which keys it has.
+        source: BTreeMap<SourceName, Source>,
+    }
+    later [
+        "objective", "compose", "copy", "schedule", "retention", "scenario", "environments", "review", "not_backed_up",
+        "privacy",
+    ]
+
+    /// A source of kind `files`: files and directories.
+    pub struct FilesSource {
+        /// Files and directories. A part of a path may have `*`, `?` and `[…]`, which stand for names that are there at the
+        /// time of the backup, hidden ones too. What is not there is named, and the backup is incomplete.
+        paths: Vec<PathBuf>,
+        /// The same, but what is not there is left out without a word.
+        optional_paths: Vec<PathBuf>,
+        /// What to leave out, as in a .gitignore file: `*.log`, `cache/`, `/srv/**/tmp`.
+        exclude: Vec<String>,
+        /// Files with one such pattern per line.
+        exclude_files: Vec<PathBuf>,
+        /// Leave out what is in directories marked by a CACHEDIR.TAG.
+        exclude_caches: bool = false,
+        /// Leave out files that are larger.
+        exclude_larger_than: Option<Size>,
+        /// Stay on the file systems of the paths.
+        one_file_system: bool = false,
+        /// What to do with SQLite databases among the files.
+        sqlite: Sqlite = Sqlite::Auto,
+        /// Seal to other recipients than the repository's own. This version cannot: a source that has it is not backed up.
+        encrypt_to: Vec<String>,
+    }
+    later ["class", "why", "schedule", "retention", "triggers", "secrets", "restore", "objective"]
+
+    /// A source of kind `postgres`: a PostgreSQL cluster.
+    pub struct PostgresSource {
+        /// How to reach the server.
+        connect: Connect,
+        /// The data directory, where it can be read on this machine.
+        data_directory: Option<PathBuf>,
+        /// Back up the whole cluster, as files and WAL.
+        physical: Option<Physical>,
+        /// Back up the database with `pg_dump`.
+        logical: Option<Logical>,
+        /// More dumps, of a part each.
+        dumps: Vec<Dump>,
+        /// Tables whose rows are counted with each backup, as `schema.table`: what a restore is compared with.
+        count_tables: Vec<String>,
+        /// Directory of the client programs (`pg_dump`, `pg_restore`, `psql`). Where it is not set, they are looked for.
+        bin: Option<PathBuf>,
+    }
+    later ["class", "why", "schedule", "retention", "triggers", "restore", "objective", "statistics", "workers"]
+
+    /// How to reach a PostgreSQL server.
+    pub struct Connect {
+        /// Host name, address, or the directory of the server's socket. Where it is not set: the usual socket.
+        host: Option<String>,
+        /// Port.
+        port: u16 = 5432,
+        /// Who to connect as. Where it is not set: the name of the user who runs the program.
+        user: Option<String>,
+        /// The database.
+        database: String = "postgres".to_owned(),
+        /// The password.
+        password: Option<Reference>,
+        /// Whether the connection is encrypted, and what is checked.
+        sslmode: SslMode = SslMode::Prefer,
+        /// Certificates of those who may vouch for the server.
+        sslrootcert: Option<PathBuf>,
+        /// Certificate of the client.
+        sslcert: Option<PathBuf>,
+        /// Private key of the client.
+        sslkey: Option<PathBuf>,
+        /// Reach it through something else, such as `compose:SERVICE`. This version cannot: a source that has it is not
+        /// backed up.
+        via: Option<String>,
+    }
+    later []
+
+    /// A physical backup of a PostgreSQL cluster.
+    pub struct Physical {
+        /// Which WAL is kept.
+        wal: Wal = Wal::Continuous,
+        /// After how many backups a file that looks unchanged is read again.
+        verify_every: u32 = 10,
+    }
+    later ["base", "incremental", "archive_timeout", "standby"]
+
+    /// A logical backup of a PostgreSQL database: the one that `connect` names.
+    pub struct Logical {
+        /// With roles and tablespaces.
+        globals: bool = true,
+        /// With large objects.
+        blobs: bool = true,
+        /// Tables to leave out, as patterns of `pg_dump`.
+        exclude_tables: Vec<String>,
+    }
+    later ["schedule", "schema_git"]
+
+    /// A dump of a part of a PostgreSQL database.
+    pub struct Dump {
+        /// What it is called.
+        name: DumpName,
+        /// Another database than `connect` names.
+        database: Option<String>,
+        /// Only these tables, as patterns of `pg_dump`.
+        tables: Vec<String>,
+        /// Tables to leave out.
+        exclude_tables: Vec<String>,
+        /// Definitions without data.
+        schema_only: bool = false,
+    }
+    later ["schedule"]
+}
+
+choices! {
+    /// Which WAL is kept beside a physical backup.
+    pub enum Wal {
+        /// All of it: any time between two backups can be restored to.
+        Continuous = "continuous",
+        /// What each backup needs to be consistent.
+        Off = "off",
+    }
+
+    /// Whether a connection to PostgreSQL is encrypted, and what is checked: as for `psql`.
+    pub enum SslMode {
+        /// It is not.
+        Disable = "disable",
+        /// Only where the server insists.
+        Allow = "allow",
+        /// Where the server can.
+        Prefer = "prefer",
+        /// Always.
+        Require = "require",
+        /// Always, and the server's certificate is checked.
+        VerifyCa = "verify-ca",
+        /// Always, and the server's certificate and name are checked.
+        VerifyFull = "verify-full",
+    }
+}
+
+/// Kinds of sources that a configuration may have and that this version cannot back up.
+const LATER_KINDS: &[&str] = &["sqlite", "redis", "s3", "azure-blob", "gcs", "secrets", "command"];
+
+/// What a platform consists of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Files and directories.
+    Files(FilesSource),
+    /// A PostgreSQL cluster.
+    Postgres(PostgresSource),
+    /// Something of this kind, which this version knows by name only.
+    Later(String),
+}
+
+impl Source {
+    /// The word for its kind.
+    pub fn kind(&self) -> &str {
+        match self {
+            Source::Files(_) => "files",
+            Source::Postgres(_) => "postgres",
+            Source::Later(kind) => kind,
+        }
+    }
+}
+
+fn table_shape<T: Field>() -> TableShape {
+    match T::shape() {
+        Shape::Table(table) => table,
+        _ => unreachable!("a kind of source is a table"),
+    }
+}
+
+impl Field for Source {
+    fn shape() -> Shape {
+        let kinds = vec![("files", table_shape::<FilesSource>()), ("postgres", table_shape::<PostgresSource>())];
+        Shape::Kinds(kinds, LATER_KINDS)
+    }
+
+    fn read(node: &Node, at: &str, reader: &mut Reader) -> Option<Self> {
+        let mut table = reader.table(node, at)?.clone();
+        let Some(entry) = table.remove("kind") else {
+            reader.problem(Problem::new(&node.place, format!("{at}.kind is missing")).help("write kind = \"files\""));
+            return None;
+        };
+        let kind = reader.text(&entry.node, &joined(at, "kind"))?.to_owned();
+        let rest = Node { place: node.place.clone(), value: Value::Table(table) };
+        match kind.as_str() {
+            "files" => FilesSource::read(&rest, at, reader).map(Source::Files),
+            "postgres" => PostgresSource::read(&rest, at, reader).map(Source::Postgres),
+            later if LATER_KINDS.contains(&later) => {
+                reader.unused("kind of source", later, &entry.node.place);
+                Some(Source::Later(kind))
+            }
+            _ => {
+                let problem =
+                    Problem::new(&entry.node.place, format!("{at}.kind: there is no kind of source {kind:?}"));
+                let known = ["files", "postgres"].into_iter().chain(LATER_KINDS.iter().copied());
+                reader.problem(match nearest(&kind, known) {
+                    Some(near) => problem.help(format!("did you mean {near:?}?")),
+                    None => problem.help("it is files or postgres"),
+                });
+                None
+            }
+        }
+    }
+
+    fn shown(&self) -> Json {
+        let mut shown = match self {
+            Source::Files(files) => files.shown(),
+            Source::Postgres(postgres) => postgres.shown(),
+            Source::Later(_) => serde_json::json!({}),
+        };
+        shown["kind"] = self.kind().into();
+        shown
+    }
+}
+
+/// The version of the configuration's keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Version;
+
+impl Field for Version {
+    fn shape() -> Shape {
+        Shape::Integer(1, 1)
+    }
+
+    fn read(node: &Node, _at: &str, reader: &mut Reader) -> Option<Self> {
+        match node.value {
+            Value::Integer(1) => Some(Version),
+            Value::Integer(later) if later > 1 => {
+                let problem = Problem::new(&node.place, format!("version {later} is of a later backstay"));
+                reader.problem(problem.help("this one knows version = 1"));
+                None
+            }
+            _ => {
+                reader.problem(Problem::new(&node.place, "version must be 1"));
+                None
+            }
+        }
+    }
+
+    fn shown(&self) -> Json {
+        1.into()
+    }
+}
+
+/// A size in bytes, written with its unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+impl Field for Size {
+    fn shape() -> Shape {
+        Shape::Text("size: \"500K\", \"10M\", \"1.5G\"")
+    }
+
+    fn read(node: &Node, at: &str, reader: &mut Reader) -> Option<Self> {
+        reader.parsed(node, at, |text| {
+            parse_size(text)
+                .map(Size)
+                .ok_or_else(|| format!("{text:?} is no size: write \"500K\", \"10M\" or \"1.5G\""))
+        })
+    }
+
+    fn shown(&self) -> Json {
+        format!("{}B", self.0).into()
+    }
+}
+
+impl Field for Compression {
+    fn shape() -> Shape {
+        Shape::Text("\"off\", \"fast\", \"auto\", \"max\", or \"zstd:LEVEL\" with a level from -7 to 19")
+    }
+
+    fn read(node: &Node, at: &str, reader: &mut Reader) -> Option<Self> {
+        reader.parsed(node, at, parse_compression)
+    }
+
+    fn shown(&self) -> Json {
+        match self {
+            Compression::Off => "off".into(),
+            Compression::Level(level) => format!("zstd:{level}").into(),
+        }
+    }
+}
+
+impl Field for Sqlite {
+    fn shape() -> Shape {
+        let auto = "Copy them through SQLite, consistent while others use them.";
+        Shape::Choice(vec![("auto", auto.to_owned()), ("off", "Treat them as any other file.".to_owned())])
+    }
+
+    fn read(node: &Node, at: &str, reader: &mut Reader) -> Option<Self> {
+        reader.parsed(node, at, |text| match text {
+            "auto" => Ok(Sqlite::Auto),
+            "off" => Ok(Sqlite::Off),
+            _ => Err(format!("{text:?} is none of auto, off")),
+        })
+    }
+
+    fn shown(&self) -> Json {
+        match self {
+            Sqlite::Auto => "auto".into(),
+            Sqlite::Off => "off".into(),
+        }
+    }
+}
+
+impl Field for Locator {
+    fn shape() -> Shape {
+        Shape::Text("path or address")
+    }
+
+    fn read(node: &Node, at: &str, reader: &mut Reader) -> Option<Self> {
+        let parsed = Locator::parse(reader.text(node, at)?);
+        match parsed {
+            Ok(Locator::Local(path)) => Some(Locator::Local(directory(node).join(path))),
+            Ok(other) => Some(other),
+            Err(failure) => {
+                let problem = Problem::new(&node.place, format!("{at}: {}", failure.what));
+                reader.problem(Problem { help: failure.help, ..problem });
+                None
+            }
+        }
+    }
+
+    fn shown(&self) -> Json {
+        self.to_string().into()
+    }
+}
+
+impl Default for Settings {
+    /// Nothing is configured.
+    fn default() -> Settings {
+        let defaults = Defaults { compression: None };
+        Settings { version: Version, defaults, repository: BTreeMap::new(), platform: BTreeMap::new() }
+    }
+}
+
+impl Repository {
+    /// Where it is, and as whom it is asked.
+    pub fn locator(&self) -> Locator {
+        match (&self.url, &self.credentials) {
+            (Locator::S3(place, _), Some(Credentials { id, secret })) => {
+                Locator::S3(place.clone(), S3Login::Key { id: id.clone(), secret: secret.clone() })
+            }
+            (url, _) => url.clone(),
+        }
+    }
+}
