@@ -62,7 +62,7 @@ fn make_all(args: &Args, names: &[String], global: &Global, ctx: &Ctx, out: &Ren
     }
     let (mut made, mut present, mut failed) = (Vec::new(), Vec::new(), None);
     for name in names {
-        let one = Global { repo: Some(name.clone()), ..global.clone() };
+        let one = global.at(name);
         match make(args, &one, ctx) {
             Ok(report) => {
                 told(out, &report, Some(name));
@@ -76,6 +76,13 @@ fn make_all(args: &Args, names: &[String], global: &Global, ctx: &Ctx, out: &Ren
             }
             Err(failure) => {
                 let failure = Failure { what: format!("repository {name}: {}", failure.what), ..failure };
+                let failure = match failure.code {
+                    "key-unreadable" | "secret-unreadable" => failure.help(format!(
+                        "put a passphrase where the configuration says, or have a key made: backstay init -r {name} \
+                         --generate-key FILE"
+                    )),
+                    _ => failure,
+                };
                 match failed {
                     None => failed = Some(failure),
                     Some(_) => out.trouble(b"", &failure.what),
