@@ -128,7 +128,9 @@ fn check_files(files: &FilesSource, at: &At<'_>, lints: &mut Lints) {
         }
     }
     if !files.encrypt_to.is_empty() {
-        lints.warnings.push(at.problem(&["encrypt_to"], ": this version cannot; the source is not backed up"));
+        lints
+            .warnings
+            .push(at.problem(&["encrypt_to"], ": this version cannot seal to others: the source is not backed up"));
     }
 }
 
@@ -144,8 +146,9 @@ fn check_postgres(postgres: &PostgresSource, at: &At<'_>, lints: &mut Lints) {
             lints.errors.push(at.problem(&["dumps"], &what));
         }
     }
+    lints.warnings.push(at.problem(&[], ": this version does not back up PostgreSQL yet"));
     if postgres.connect.via.is_some() {
-        let what = ": this version cannot; the source is not backed up";
+        let what = ": this version cannot go through something else: the source is not backed up";
         lints.warnings.push(at.problem(&["connect", "via"], what).help("name the host and port"));
     }
 }

@@ -281,7 +281,7 @@ fn the_example_of_five_platforms_is_good_and_says_what_has_no_effect_yet() {
         "{warnings:#?}"
     );
     assert_eq!(
-        (about("kind of source \"redis\""), about("connect.via"), about("encrypt_to")),
+        (about("sources of kind \"redis\""), about("connect.via"), about("encrypt_to")),
         (1, 1, 1),
         "{warnings:#?}"
     );
