@@ -132,13 +132,15 @@ fn a_source_is_backed_up_into_the_first_repository_and_comes_back_by_its_name() 
 
 #[test]
 fn a_copy_by_name_serves_where_the_first_repository_is_lost_without_the_configuration_too() {
-    let shop = Shop::new(SHOP);
-    shop.ok(["init", "-r", "main"]);
+    let shop =
+        Shop::new(&SHOP.replace("key = \"cmd:cat offsite.key\"", "copy_from = \"main\"\nkey = \"file:main.key\""));
+    shop.ok(["init"]).shows("made repository main").shows("backstay copy -r main --to offsite");
+    assert!(!shop.0.path("repos/offsite").exists());
     shop.ok(["backup", "shop/web"]);
     shop.ok(["copy", "-r", "main", "--to", "offsite"]);
     fs::remove_dir_all(shop.0.path("repos/main")).expect("removes");
     shop.run(["restore", "shop/web", "--target", "out"]).ends_with(10).helps();
-    // The key of a copy is that of the original.
+    shop.ok(["restore", "shop/web", "--target", "by-name", "-r", "offsite"]);
     let args = ["restore", "shop/web", "--target", "out", "-r", "repos/offsite", "-p", "main.key"];
     let mut bare = shop.0.command(args);
     Said::of(bare.env_remove("BACKSTAY_REPOSITORY")).ends_with(0);

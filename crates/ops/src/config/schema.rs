@@ -61,8 +61,10 @@ keys! {
         /// The access key of a bucket. Where it is not set: what the environment, the files of the AWS tools, or the
         /// machine's cloud say.
         credentials: Option<Credentials>,
+        /// The repository that this one is a copy of. `init` does not make it: `backstay copy -r THAT --to THIS` does.
+        copy_from: Option<RepositoryName>,
     }
-    later ["place", "copy_from", "archive", "immutability"]
+    later ["place", "archive", "immutability"]
 
     /// The access key of a bucket.
     pub struct Credentials {
