@@ -1,7 +1,7 @@
 //! `cargo xtask gen`: writes `docs/generated` from the program, so that documents cannot drift from it.
 //!
-//! What it may not know: what commands and codes mean. Where data comes from and goes: the help, manual pages and
-//! completions that the binary prints, and the error codes in the sources; files that are committed.
+//! What it may not know: what commands and codes mean. Where data comes from and goes: the help, manual pages, completions
+//! and configuration keys that the binary prints, and the error codes in the sources; files that are committed.
 
 use crate::{Complaints, errors};
 use std::collections::BTreeMap;
@@ -68,6 +68,9 @@ pub fn run(root: &Path, request: &Request) -> Result<Complaints, String> {
     files.insert("cli.md".into(), command_line(&program)?.into_bytes());
     files.insert("exit-codes.md".into(), exit_codes(&program)?.into_bytes());
     files.insert("errors.md".into(), error_codes(root)?.into_bytes());
+    files.insert("config.schema.json".into(), program.print(&["config", "schema"])?.into_bytes());
+    let keys = program.print(&["config", "schema", "--markdown"])?;
+    files.insert("config.md".into(), format!("{NOTE}\n{keys}").into_bytes());
     for (shell, file) in [("bash", "backstay.bash"), ("zsh", "_backstay"), ("fish", "backstay.fish")] {
         files.insert(format!("completions/{file}"), program.print(&["completions", shell])?.into_bytes());
     }

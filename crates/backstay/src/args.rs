@@ -238,6 +238,12 @@ impl Global {
         Ok(words)
     }
 
+    /// The same, in this repository.
+    #[must_use]
+    pub fn at(&self, repository: &str) -> Global {
+        Global { repo: Some(repository.to_owned()), ..self.clone() }
+    }
+
     /// Where the configuration is: the option, `BACKSTAY_CONFIG`, the machine's, the user's.
     pub fn config_files(&self) -> Files {
         match self.config.clone().or_else(|| env("BACKSTAY_CONFIG").map(PathBuf::from)) {

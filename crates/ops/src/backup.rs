@@ -33,7 +33,7 @@ pub use source::{SourceRun, backup_source};
 /// What to protect.
 pub enum What {
     /// A source of the configuration.
-    Source(SourceRun),
+    Source(Box<SourceRun>),
     /// Files and directories.
     Files(Files),
     /// Standard input, as a file of this name.
@@ -174,8 +174,9 @@ pub fn open(ctx: &Ctx, at: &Locator, key: &KeyFrom, act: Act) -> Result<Reposito
 /// the same act. `on` is called from several threads.
 ///
 /// # Errors
-/// `not-yet` with exit 2 for a source that this version cannot back up; `nothing-to-back-up` with exit 20 when none of the places is there; `source-failed` with exit 20 when standard input
-/// or the program fails; `pattern` with exit 2; whatever the repository returns. There is no snapshot then.
+/// `not-yet` with exit 2 for a source that this version cannot back up; `nothing-to-back-up` with exit 20 when none of the
+/// places is there; `source-failed` with exit 20 when standard input or the program fails; `pattern` with exit 2; whatever
+/// the repository returns. There is no snapshot then.
 pub fn backup(
     ctx: &Ctx,
     repository: &Repository,

@@ -76,11 +76,8 @@ impl Config {
         if let Some(config) = checked.config {
             return Ok(config);
         }
-        let (first, more) = match checked.errors.as_slice() {
-            [] => unreachable!("a configuration without errors is one"),
-            [first] => (first, String::new()),
-            [first, rest @ ..] => (first, format!(" (and {} more errors)", rest.len())),
-        };
+        let (first, rest) = checked.errors.split_first().expect("files without errors are a configuration");
+        let more = if rest.is_empty() { String::new() } else { format!(" (and {} more)", rest.len()) };
         let help = match &first.help {
             Some(help) if more.is_empty() => help.clone(),
             Some(help) => format!("{help}; see all: backstay config check"),

@@ -25,6 +25,9 @@ _backstay() {
             backstay,completions)
                 cmd="backstay__subcmd__completions"
                 ;;
+            backstay,config)
+                cmd="backstay__subcmd__config"
+                ;;
             backstay,copy)
                 cmd="backstay__subcmd__copy"
                 ;;
@@ -85,6 +88,15 @@ _backstay() {
             backstay,version)
                 cmd="backstay__subcmd__version"
                 ;;
+            backstay__subcmd__config,check)
+                cmd="backstay__subcmd__config__subcmd__check"
+                ;;
+            backstay__subcmd__config,schema)
+                cmd="backstay__subcmd__config__subcmd__schema"
+                ;;
+            backstay__subcmd__config,show)
+                cmd="backstay__subcmd__config__subcmd__show"
+                ;;
             backstay__subcmd__key,add)
                 cmd="backstay__subcmd__key__subcmd__add"
                 ;;
@@ -116,7 +128,7 @@ _backstay() {
 
     case "${cmd}" in
         backstay)
-            opts="-r -p -q -v -h -V --repo --as-of --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help --version init backup snapshots list ls find diff restore dump forget prune verify check copy tag key stats info demo completions man version help"
+            opts="-r -p -q -v -h -V --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help --version init backup snapshots list ls find diff restore dump forget prune verify check copy tag config key stats info demo completions man version help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -131,6 +143,10 @@ _backstay() {
                     return 0
                     ;;
                 --as-of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -174,7 +190,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__backup)
-            opts="-e -x -n -r -p -q -v -h --tag --reason --host --time --exclude --exclude-file --exclude-caches --exclude-larger-than --one-file-system --files-from --files-from0 --stdin --stdin-filename --stdin-from-command --sqlite --force --no-verify --dry-run --compression --read-concurrency --repo --as-of --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-e -x -n -r -p -q -v -h --tag --reason --host --time --exclude --exclude-file --exclude-caches --exclude-larger-than --one-file-system --files-from --files-from0 --stdin --stdin-filename --stdin-from-command --sqlite --force --no-verify --dry-run --compression --read-concurrency --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -248,6 +264,10 @@ _backstay() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --repository-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -288,7 +308,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__completions)
-            opts="-r -p -q -v -h --repo --as-of --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help bash zsh fish"
+            opts="-r -p -q -v -h --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help bash zsh fish"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -303,6 +323,258 @@ _backstay() {
                     return 0
                     ;;
                 --as-of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --repository-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --password-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -p)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key-command)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --password-command)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key-passphrase-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cache-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        backstay__subcmd__config)
+            opts="-r -p -q -v -h --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help check show schema"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --repo)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --as-of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --repository-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --password-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -p)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key-command)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --password-command)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key-passphrase-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cache-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        backstay__subcmd__config__subcmd__check)
+            opts="-r -p -q -v -h --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --repo)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --as-of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --repository-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --password-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -p)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key-command)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --password-command)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key-passphrase-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cache-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        backstay__subcmd__config__subcmd__schema)
+            opts="-r -p -q -v -h --markdown --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --repo)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --as-of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --repository-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --password-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -p)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key-command)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --password-command)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key-passphrase-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cache-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        backstay__subcmd__config__subcmd__show)
+            opts="-r -p -q -v -h --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --repo)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --as-of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -346,7 +618,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__copy)
-            opts="-n -r -p -q -v -h --to --dry-run --verify --repo --as-of --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-n -r -p -q -v -h --to --dry-run --verify --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -365,6 +637,10 @@ _backstay() {
                     return 0
                     ;;
                 --as-of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -408,7 +684,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__demo)
-            opts="-r -p -q -v -h --keep --repo --as-of --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --keep --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -423,6 +699,10 @@ _backstay() {
                     return 0
                     ;;
                 --as-of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -466,7 +746,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__diff)
-            opts="-r -p -q -v -h --host --tag --path --metadata --repo --as-of --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --host --tag --path --source --metadata --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -484,6 +764,10 @@ _backstay() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --source)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --repo)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -493,6 +777,10 @@ _backstay() {
                     return 0
                     ;;
                 --as-of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -536,7 +824,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__dump)
-            opts="-r -p -q -v -h --host --tag --path --tar --repo --as-of --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --host --tag --path --source --tar --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -554,6 +842,10 @@ _backstay() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --source)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --repo)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -563,6 +855,10 @@ _backstay() {
                     return 0
                     ;;
                 --as-of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -606,7 +902,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__find)
-            opts="-s -i -t -l -r -p -q -v -h --host --tag --path --snapshot --ignore-case --type --long --repo --as-of --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-s -i -t -l -r -p -q -v -h --host --tag --path --source --snapshot --ignore-case --type --long --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -621,6 +917,10 @@ _backstay() {
                     return 0
                     ;;
                 --path)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --source)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -649,6 +949,10 @@ _backstay() {
                     return 0
                     ;;
                 --as-of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -692,7 +996,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__forget)
-            opts="-l -H -d -w -m -y -g -n -r -p -q -v -h --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --keep-within-hourly --keep-within-daily --keep-within-weekly --keep-within-monthly --keep-within-yearly --keep-first --keep-tag --host --tag --path --group-by --allow-empty --dry-run --prune --max-unused --grace --repo --as-of --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-l -H -d -w -m -y -g -n -r -p -q -v -h --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --keep-within-hourly --keep-within-daily --keep-within-weekly --keep-within-monthly --keep-within-yearly --keep-first --keep-tag --host --tag --path --source --group-by --allow-empty --dry-run --prune --max-unused --grace --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -786,6 +1090,10 @@ _backstay() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --source)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --group-by)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -811,6 +1119,10 @@ _backstay() {
                     return 0
                     ;;
                 --as-of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -854,7 +1166,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__help)
-            opts="-r -p -q -v -h --repo --as-of --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -869,6 +1181,10 @@ _backstay() {
                     return 0
                     ;;
                 --as-of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -912,7 +1228,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__init)
-            opts="-r -p -q -v -h --generate-key --pack-size --allow-network-filesystem --repo --as-of --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --generate-key --pack-size --allow-network-filesystem --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -935,6 +1251,10 @@ _backstay() {
                     return 0
                     ;;
                 --as-of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -978,7 +1298,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__key)
-            opts="-r -p -q -v -h --repo --as-of --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help list add remove passwd revoke protect kit test"
+            opts="-r -p -q -v -h --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help list add remove passwd revoke protect kit test"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -993,6 +1313,10 @@ _backstay() {
                     return 0
                     ;;
                 --as-of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1036,7 +1360,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__key__subcmd__add)
-            opts="-r -p -q -v -h --role --label --out --domain --new-key-file --new-key-command --repo --as-of --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --role --label --out --domain --new-key-file --new-key-command --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1075,6 +1399,10 @@ _backstay() {
                     return 0
                     ;;
                 --as-of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1118,7 +1446,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__key__subcmd__kit)
-            opts="-r -p -q -v -h --out --repo --as-of --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --out --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1137,6 +1465,10 @@ _backstay() {
                     return 0
                     ;;
                 --as-of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1180,7 +1512,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__key__subcmd__list)
-            opts="-r -p -q -v -h --repo --as-of --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1195,6 +1527,10 @@ _backstay() {
                     return 0
                     ;;
                 --as-of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1238,7 +1574,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__key__subcmd__passwd)
-            opts="-r -p -q -v -h --new-key-file --new-key-command --repo --as-of --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --new-key-file --new-key-command --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1261,6 +1597,10 @@ _backstay() {
                     return 0
                     ;;
                 --as-of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1304,7 +1644,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__key__subcmd__protect)
-            opts="-r -p -q -v -h --off --new-key-file --new-key-command --repo --as-of --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --off --new-key-file --new-key-command --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1327,6 +1667,10 @@ _backstay() {
                     return 0
                     ;;
                 --as-of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1370,7 +1714,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__key__subcmd__remove)
-            opts="-n -r -p -q -v -h --dry-run --repo --as-of --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-n -r -p -q -v -h --dry-run --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1385,6 +1729,10 @@ _backstay() {
                     return 0
                     ;;
                 --as-of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1428,7 +1776,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__key__subcmd__revoke)
-            opts="-n -r -p -q -v -h --dry-run --repo --as-of --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-n -r -p -q -v -h --dry-run --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1443,6 +1791,10 @@ _backstay() {
                     return 0
                     ;;
                 --as-of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1486,7 +1838,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__key__subcmd__test)
-            opts="-r -p -q -v -h --repo --as-of --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1501,6 +1853,10 @@ _backstay() {
                     return 0
                     ;;
                 --as-of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1544,7 +1900,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__ls)
-            opts="-l -R -r -p -q -v -h --host --tag --path --long --recursive --repo --as-of --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-l -R -r -p -q -v -h --host --tag --path --source --long --recursive --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1562,6 +1918,10 @@ _backstay() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --source)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --repo)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1571,6 +1931,10 @@ _backstay() {
                     return 0
                     ;;
                 --as-of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1614,7 +1978,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__man)
-            opts="-r -p -q -v -h --dir --repo --as-of --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --dir --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1633,6 +1997,10 @@ _backstay() {
                     return 0
                     ;;
                 --as-of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1676,7 +2044,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__prune)
-            opts="-n -r -p -q -v -h --dry-run --max-unused --grace --repo --as-of --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-n -r -p -q -v -h --dry-run --max-unused --grace --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1699,6 +2067,10 @@ _backstay() {
                     return 0
                     ;;
                 --as-of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1742,7 +2114,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__restore)
-            opts="-t -i -e -n -r -p -q -v -h --target --host --tag --path --include --exclude --delta --in-place --delete --confirm --dry-run --verify --owner --no-special --repo --as-of --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-t -i -e -n -r -p -q -v -h --target --host --tag --path --source --include --exclude --delta --in-place --delete --confirm --dry-run --verify --owner --no-special --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1765,6 +2137,10 @@ _backstay() {
                     return 0
                     ;;
                 --path)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --source)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1801,6 +2177,10 @@ _backstay() {
                     return 0
                     ;;
                 --as-of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1844,7 +2224,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__snapshots)
-            opts="-g -r -p -q -v -h --host --tag --path --latest --removed --group-by --repo --as-of --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-g -r -p -q -v -h --host --tag --path --source --latest --removed --group-by --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1859,6 +2239,10 @@ _backstay() {
                     return 0
                     ;;
                 --path)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --source)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1883,6 +2267,10 @@ _backstay() {
                     return 0
                     ;;
                 --as-of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1926,7 +2314,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__stats)
-            opts="-r -p -q -v -h --host --tag --path --repo --as-of --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --host --tag --path --source --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1944,6 +2332,10 @@ _backstay() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --source)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --repo)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1953,6 +2345,10 @@ _backstay() {
                     return 0
                     ;;
                 --as-of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1996,7 +2392,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__tag)
-            opts="-r -p -q -v -h --host --tag --path --add --remove --set --hold --release --repo --as-of --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --host --tag --path --source --add --remove --set --hold --release --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2011,6 +2407,10 @@ _backstay() {
                     return 0
                     ;;
                 --path)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --source)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -2039,6 +2439,10 @@ _backstay() {
                     return 0
                     ;;
                 --as-of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -2082,7 +2486,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__verify)
-            opts="-r -p -q -v -h --host --tag --path --read-data-subset --read-data --digests --no-key --repair --repair-from --accept-loss --repo --as-of --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --host --tag --path --source --read-data-subset --read-data --digests --no-key --repair --repair-from --accept-loss --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2097,6 +2501,10 @@ _backstay() {
                     return 0
                     ;;
                 --path)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --source)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -2121,6 +2529,10 @@ _backstay() {
                     return 0
                     ;;
                 --as-of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -2164,7 +2576,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__version)
-            opts="-r -p -q -v -h --repo --as-of --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2179,6 +2591,10 @@ _backstay() {
                     return 0
                     ;;
                 --as-of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_backstay_global_optspecs
-    string join \n r/repo= as-of= repository-file= p/key-file= key-command= key-passphrase-file= json q/quiet v/verbose no-progress cache-dir= h/help V/version
+    string join \n r/repo= as-of= config= repository-file= p/key-file= key-command= key-passphrase-file= json q/quiet v/verbose no-progress cache-dir= h/help V/version
 end
 
 function __fish_backstay_needs_command
@@ -24,8 +24,9 @@ function __fish_backstay_using_subcommand
     contains -- $cmd[1] $argv
 end
 
-complete -c backstay -n "__fish_backstay_needs_command" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_needs_command" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
 complete -c backstay -n "__fish_backstay_needs_command" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_needs_command" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
 complete -c backstay -n "__fish_backstay_needs_command" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_needs_command" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_needs_command" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -52,6 +53,7 @@ complete -c backstay -n "__fish_backstay_needs_command" -f -a "verify" -d 'Check
 complete -c backstay -n "__fish_backstay_needs_command" -f -a "check" -d 'Check that everything is there and undamaged'
 complete -c backstay -n "__fish_backstay_needs_command" -f -a "copy" -d 'Copy a repository to another place'
 complete -c backstay -n "__fish_backstay_needs_command" -f -a "tag" -d 'Change the tags and holds of snapshots'
+complete -c backstay -n "__fish_backstay_needs_command" -f -a "config" -d 'The configuration: check it, show it, describe its keys'
 complete -c backstay -n "__fish_backstay_needs_command" -f -a "key" -d 'Keys: list, add, remove, enrol, print the recovery kit'
 complete -c backstay -n "__fish_backstay_needs_command" -f -a "stats" -d 'What the repository holds'
 complete -c backstay -n "__fish_backstay_needs_command" -f -a "info" -d 'What the repository holds'
@@ -62,8 +64,9 @@ complete -c backstay -n "__fish_backstay_needs_command" -f -a "version" -d 'Prin
 complete -c backstay -n "__fish_backstay_needs_command" -f -a "help" -d 'Help on a command, or on exit-codes'
 complete -c backstay -n "__fish_backstay_using_subcommand init" -l generate-key -d 'Make up a key and write it to this new file, instead of using a passphrase' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand init" -l pack-size -d 'Size of the objects that data is collected in, 1 KiB to 64 MiB [default: 16M in a directory, 60M in a bucket]' -r
-complete -c backstay -n "__fish_backstay_using_subcommand init" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand init" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand init" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand init" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand init" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand init" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand init" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -85,12 +88,13 @@ complete -c backstay -n "__fish_backstay_using_subcommand backup" -l exclude-lar
 complete -c backstay -n "__fish_backstay_using_subcommand backup" -l files-from -d 'Read paths from this file, one per line; - is standard input; lines that begin with # do not count' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand backup" -l files-from0 -d 'Read paths from this file, each ended by a NUL byte' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand backup" -l stdin-filename -d 'Name of the file that standard input, or the command\'s output, becomes' -r
-complete -c backstay -n "__fish_backstay_using_subcommand backup" -l sqlite -d 'SQLite databases: through SQLite, or as any other file' -r -f -a "auto\t''
+complete -c backstay -n "__fish_backstay_using_subcommand backup" -l sqlite -d 'SQLite databases: through SQLite, or as any other file [default: auto]' -r -f -a "auto\t''
 off\t''"
-complete -c backstay -n "__fish_backstay_using_subcommand backup" -l compression -d 'off, fast, auto, max, or zstd:LEVEL with a level from -7 to 19' -r
+complete -c backstay -n "__fish_backstay_using_subcommand backup" -l compression -d 'off, fast, auto, max, or zstd:LEVEL with a level from -7 to 19 [default: auto; of sources, what the configuration says]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand backup" -l read-concurrency -d 'How many files to read at the same time [default: one per processor]' -r
-complete -c backstay -n "__fish_backstay_using_subcommand backup" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand backup" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand backup" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand backup" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand backup" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand backup" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand backup" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -111,10 +115,12 @@ complete -c backstay -n "__fish_backstay_using_subcommand backup" -s h -l help -
 complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -l host -d 'Only snapshots of this host' -r
 complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -l tag -d 'Only snapshots with this tag; with a comma: with all of these' -r
 complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -l path -d 'Only snapshots of this path' -r
+complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -l source -d 'Only snapshots of this source, or of this platform' -r
 complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -l latest -d 'Only the newest N of each host and paths' -r
 complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -s g -l group-by -d 'Show together what has these in common: host, paths, tags' -r
-complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -129,10 +135,12 @@ complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -s h -l hel
 complete -c backstay -n "__fish_backstay_using_subcommand list" -l host -d 'Only snapshots of this host' -r
 complete -c backstay -n "__fish_backstay_using_subcommand list" -l tag -d 'Only snapshots with this tag; with a comma: with all of these' -r
 complete -c backstay -n "__fish_backstay_using_subcommand list" -l path -d 'Only snapshots of this path' -r
+complete -c backstay -n "__fish_backstay_using_subcommand list" -l source -d 'Only snapshots of this source, or of this platform' -r
 complete -c backstay -n "__fish_backstay_using_subcommand list" -l latest -d 'Only the newest N of each host and paths' -r
 complete -c backstay -n "__fish_backstay_using_subcommand list" -s g -l group-by -d 'Show together what has these in common: host, paths, tags' -r
-complete -c backstay -n "__fish_backstay_using_subcommand list" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand list" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand list" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand list" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand list" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand list" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand list" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -147,8 +155,10 @@ complete -c backstay -n "__fish_backstay_using_subcommand list" -s h -l help -d 
 complete -c backstay -n "__fish_backstay_using_subcommand ls" -l host -d 'Only snapshots of this host' -r
 complete -c backstay -n "__fish_backstay_using_subcommand ls" -l tag -d 'Only snapshots with this tag; with a comma: with all of these' -r
 complete -c backstay -n "__fish_backstay_using_subcommand ls" -l path -d 'Only snapshots of this path' -r
-complete -c backstay -n "__fish_backstay_using_subcommand ls" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand ls" -l source -d 'Only snapshots of this source, or of this platform' -r
+complete -c backstay -n "__fish_backstay_using_subcommand ls" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand ls" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand ls" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand ls" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand ls" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand ls" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -164,6 +174,7 @@ complete -c backstay -n "__fish_backstay_using_subcommand ls" -s h -l help -d 'P
 complete -c backstay -n "__fish_backstay_using_subcommand find" -l host -d 'Only snapshots of this host' -r
 complete -c backstay -n "__fish_backstay_using_subcommand find" -l tag -d 'Only snapshots with this tag; with a comma: with all of these' -r
 complete -c backstay -n "__fish_backstay_using_subcommand find" -l path -d 'Only snapshots of this path' -r
+complete -c backstay -n "__fish_backstay_using_subcommand find" -l source -d 'Only snapshots of this source, or of this platform' -r
 complete -c backstay -n "__fish_backstay_using_subcommand find" -s s -l snapshot -d 'Only in this snapshot' -r
 complete -c backstay -n "__fish_backstay_using_subcommand find" -s t -l type -d 'Only things of this type' -r -f -a "file\t''
 dir\t''
@@ -171,8 +182,9 @@ symlink\t''
 fifo\t''
 chardev\t''
 dev\t''"
-complete -c backstay -n "__fish_backstay_using_subcommand find" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand find" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand find" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand find" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand find" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand find" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand find" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -188,8 +200,10 @@ complete -c backstay -n "__fish_backstay_using_subcommand find" -s h -l help -d 
 complete -c backstay -n "__fish_backstay_using_subcommand diff" -l host -d 'Only snapshots of this host' -r
 complete -c backstay -n "__fish_backstay_using_subcommand diff" -l tag -d 'Only snapshots with this tag; with a comma: with all of these' -r
 complete -c backstay -n "__fish_backstay_using_subcommand diff" -l path -d 'Only snapshots of this path' -r
-complete -c backstay -n "__fish_backstay_using_subcommand diff" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand diff" -l source -d 'Only snapshots of this source, or of this platform' -r
+complete -c backstay -n "__fish_backstay_using_subcommand diff" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand diff" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand diff" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand diff" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand diff" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand diff" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -205,14 +219,16 @@ complete -c backstay -n "__fish_backstay_using_subcommand restore" -s t -l targe
 complete -c backstay -n "__fish_backstay_using_subcommand restore" -l host -d 'Only snapshots of this host' -r
 complete -c backstay -n "__fish_backstay_using_subcommand restore" -l tag -d 'Only snapshots with this tag; with a comma: with all of these' -r
 complete -c backstay -n "__fish_backstay_using_subcommand restore" -l path -d 'Only snapshots of this path' -r
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -l source -d 'Only snapshots of this source, or of this platform' -r
 complete -c backstay -n "__fish_backstay_using_subcommand restore" -s i -l include -d 'Only this: an absolute path, or a pattern as in .gitignore' -r
 complete -c backstay -n "__fish_backstay_using_subcommand restore" -s e -l exclude -d 'Not this; stronger than --include' -r
 complete -c backstay -n "__fish_backstay_using_subcommand restore" -l confirm -d 'The target once more: needed where something that is there will be changed' -r
 complete -c backstay -n "__fish_backstay_using_subcommand restore" -l owner -d 'Who shall own the files: the recorded numbers, the recorded names, or whoever runs this [default: numeric for root, skip for others]' -r -f -a "numeric\t''
 names\t''
 skip\t''"
-complete -c backstay -n "__fish_backstay_using_subcommand restore" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand restore" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand restore" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand restore" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand restore" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -232,8 +248,10 @@ complete -c backstay -n "__fish_backstay_using_subcommand restore" -s h -l help 
 complete -c backstay -n "__fish_backstay_using_subcommand dump" -l host -d 'Only snapshots of this host' -r
 complete -c backstay -n "__fish_backstay_using_subcommand dump" -l tag -d 'Only snapshots with this tag; with a comma: with all of these' -r
 complete -c backstay -n "__fish_backstay_using_subcommand dump" -l path -d 'Only snapshots of this path' -r
-complete -c backstay -n "__fish_backstay_using_subcommand dump" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand dump" -l source -d 'Only snapshots of this source, or of this platform' -r
+complete -c backstay -n "__fish_backstay_using_subcommand dump" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand dump" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand dump" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand dump" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand dump" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand dump" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -261,11 +279,13 @@ complete -c backstay -n "__fish_backstay_using_subcommand forget" -l keep-tag -d
 complete -c backstay -n "__fish_backstay_using_subcommand forget" -l host -d 'Only snapshots of this host' -r
 complete -c backstay -n "__fish_backstay_using_subcommand forget" -l tag -d 'Only snapshots with this tag; with a comma: with all of these' -r
 complete -c backstay -n "__fish_backstay_using_subcommand forget" -l path -d 'Only snapshots of this path' -r
+complete -c backstay -n "__fish_backstay_using_subcommand forget" -l source -d 'Only snapshots of this source, or of this platform' -r
 complete -c backstay -n "__fish_backstay_using_subcommand forget" -s g -l group-by -d 'Apply the rules to each of these alone: host, paths, tags; empty for all together' -r
 complete -c backstay -n "__fish_backstay_using_subcommand forget" -l max-unused -d 'How much unused data may stay inside objects that are needed: a percentage, a size, or unlimited' -r
 complete -c backstay -n "__fish_backstay_using_subcommand forget" -l grace -d 'How long what is condemned waits at least: 24h, 90m, 7d [default: not at all on a local disk]' -r
-complete -c backstay -n "__fish_backstay_using_subcommand forget" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand forget" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand forget" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand forget" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand forget" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand forget" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand forget" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -282,8 +302,9 @@ complete -c backstay -n "__fish_backstay_using_subcommand forget" -l no-progress
 complete -c backstay -n "__fish_backstay_using_subcommand forget" -s h -l help -d 'Print help'
 complete -c backstay -n "__fish_backstay_using_subcommand prune" -l max-unused -d 'How much unused data may stay inside objects that are needed: a percentage, a size, or unlimited' -r
 complete -c backstay -n "__fish_backstay_using_subcommand prune" -l grace -d 'How long what is condemned waits at least: 24h, 90m, 7d [default: not at all on a local disk]' -r
-complete -c backstay -n "__fish_backstay_using_subcommand prune" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand prune" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand prune" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand prune" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand prune" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand prune" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand prune" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -298,10 +319,12 @@ complete -c backstay -n "__fish_backstay_using_subcommand prune" -s h -l help -d
 complete -c backstay -n "__fish_backstay_using_subcommand verify" -l host -d 'Only snapshots of this host' -r
 complete -c backstay -n "__fish_backstay_using_subcommand verify" -l tag -d 'Only snapshots with this tag; with a comma: with all of these' -r
 complete -c backstay -n "__fish_backstay_using_subcommand verify" -l path -d 'Only snapshots of this path' -r
+complete -c backstay -n "__fish_backstay_using_subcommand verify" -l source -d 'Only snapshots of this source, or of this platform' -r
 complete -c backstay -n "__fish_backstay_using_subcommand verify" -l read-data -l read-data-subset -d 'Open all data, or a share of it: 5%, or part 3/16' -r
 complete -c backstay -n "__fish_backstay_using_subcommand verify" -l repair-from -d 'First write again what another copy of the repository still has' -r
-complete -c backstay -n "__fish_backstay_using_subcommand verify" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand verify" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand verify" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand verify" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand verify" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand verify" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand verify" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -319,10 +342,12 @@ complete -c backstay -n "__fish_backstay_using_subcommand verify" -s h -l help -
 complete -c backstay -n "__fish_backstay_using_subcommand check" -l host -d 'Only snapshots of this host' -r
 complete -c backstay -n "__fish_backstay_using_subcommand check" -l tag -d 'Only snapshots with this tag; with a comma: with all of these' -r
 complete -c backstay -n "__fish_backstay_using_subcommand check" -l path -d 'Only snapshots of this path' -r
+complete -c backstay -n "__fish_backstay_using_subcommand check" -l source -d 'Only snapshots of this source, or of this platform' -r
 complete -c backstay -n "__fish_backstay_using_subcommand check" -l read-data -l read-data-subset -d 'Open all data, or a share of it: 5%, or part 3/16' -r
 complete -c backstay -n "__fish_backstay_using_subcommand check" -l repair-from -d 'First write again what another copy of the repository still has' -r
-complete -c backstay -n "__fish_backstay_using_subcommand check" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand check" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand check" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand check" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand check" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand check" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand check" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -338,8 +363,9 @@ complete -c backstay -n "__fish_backstay_using_subcommand check" -s v -l verbose
 complete -c backstay -n "__fish_backstay_using_subcommand check" -l no-progress -d 'Do not show progress'
 complete -c backstay -n "__fish_backstay_using_subcommand check" -s h -l help -d 'Print help'
 complete -c backstay -n "__fish_backstay_using_subcommand copy" -l to -d 'Where the copy is, or is to be' -r
-complete -c backstay -n "__fish_backstay_using_subcommand copy" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand copy" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand copy" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand copy" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand copy" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand copy" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand copy" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -355,12 +381,14 @@ complete -c backstay -n "__fish_backstay_using_subcommand copy" -s h -l help -d 
 complete -c backstay -n "__fish_backstay_using_subcommand tag" -l host -d 'Only snapshots of this host' -r
 complete -c backstay -n "__fish_backstay_using_subcommand tag" -l tag -d 'Only snapshots with this tag; with a comma: with all of these' -r
 complete -c backstay -n "__fish_backstay_using_subcommand tag" -l path -d 'Only snapshots of this path' -r
+complete -c backstay -n "__fish_backstay_using_subcommand tag" -l source -d 'Only snapshots of this source, or of this platform' -r
 complete -c backstay -n "__fish_backstay_using_subcommand tag" -l add -d 'Add this tag; commas separate several' -r
 complete -c backstay -n "__fish_backstay_using_subcommand tag" -l remove -d 'Remove this tag' -r
 complete -c backstay -n "__fish_backstay_using_subcommand tag" -l set -d 'These tags and no others; empty for none' -r
 complete -c backstay -n "__fish_backstay_using_subcommand tag" -l hold -d 'Keep it whatever a policy says, for this reason' -r
-complete -c backstay -n "__fish_backstay_using_subcommand tag" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand tag" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand tag" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand tag" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand tag" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand tag" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand tag" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -372,8 +400,65 @@ complete -c backstay -n "__fish_backstay_using_subcommand tag" -s q -l quiet -d 
 complete -c backstay -n "__fish_backstay_using_subcommand tag" -s v -l verbose -d 'Say more; twice for still more'
 complete -c backstay -n "__fish_backstay_using_subcommand tag" -l no-progress -d 'Do not show progress'
 complete -c backstay -n "__fish_backstay_using_subcommand tag" -s h -l help -d 'Print help'
-complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd revoke protect kit test" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand config; and not __fish_seen_subcommand_from check show schema" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand config; and not __fish_seen_subcommand_from check show schema" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand config; and not __fish_seen_subcommand_from check show schema" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand config; and not __fish_seen_subcommand_from check show schema" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand config; and not __fish_seen_subcommand_from check show schema" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand config; and not __fish_seen_subcommand_from check show schema" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand config; and not __fish_seen_subcommand_from check show schema" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand config; and not __fish_seen_subcommand_from check show schema" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand config; and not __fish_seen_subcommand_from check show schema" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand config; and not __fish_seen_subcommand_from check show schema" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand config; and not __fish_seen_subcommand_from check show schema" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand config; and not __fish_seen_subcommand_from check show schema" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand config; and not __fish_seen_subcommand_from check show schema" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand config; and not __fish_seen_subcommand_from check show schema" -f -a "check" -d 'Say everything that is wrong with it; exit code 2 when anything is'
+complete -c backstay -n "__fish_backstay_using_subcommand config; and not __fish_seen_subcommand_from check show schema" -f -a "show" -d 'Show what holds: all files together, defaults filled in, secrets as references'
+complete -c backstay -n "__fish_backstay_using_subcommand config; and not __fish_seen_subcommand_from check show schema" -f -a "schema" -d 'Print the JSON Schema of a configuration file, for editors'
+complete -c backstay -n "__fish_backstay_using_subcommand config; and __fish_seen_subcommand_from check" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand config; and __fish_seen_subcommand_from check" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand config; and __fish_seen_subcommand_from check" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand config; and __fish_seen_subcommand_from check" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand config; and __fish_seen_subcommand_from check" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand config; and __fish_seen_subcommand_from check" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand config; and __fish_seen_subcommand_from check" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand config; and __fish_seen_subcommand_from check" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand config; and __fish_seen_subcommand_from check" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand config; and __fish_seen_subcommand_from check" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand config; and __fish_seen_subcommand_from check" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand config; and __fish_seen_subcommand_from check" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand config; and __fish_seen_subcommand_from check" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand config; and __fish_seen_subcommand_from show" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand config; and __fish_seen_subcommand_from show" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand config; and __fish_seen_subcommand_from show" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand config; and __fish_seen_subcommand_from show" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand config; and __fish_seen_subcommand_from show" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand config; and __fish_seen_subcommand_from show" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand config; and __fish_seen_subcommand_from show" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand config; and __fish_seen_subcommand_from show" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand config; and __fish_seen_subcommand_from show" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand config; and __fish_seen_subcommand_from show" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand config; and __fish_seen_subcommand_from show" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand config; and __fish_seen_subcommand_from show" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand config; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand config; and __fish_seen_subcommand_from schema" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand config; and __fish_seen_subcommand_from schema" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand config; and __fish_seen_subcommand_from schema" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand config; and __fish_seen_subcommand_from schema" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand config; and __fish_seen_subcommand_from schema" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand config; and __fish_seen_subcommand_from schema" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand config; and __fish_seen_subcommand_from schema" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand config; and __fish_seen_subcommand_from schema" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand config; and __fish_seen_subcommand_from schema" -l markdown -d 'Print the documentation of the keys instead'
+complete -c backstay -n "__fish_backstay_using_subcommand config; and __fish_seen_subcommand_from schema" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand config; and __fish_seen_subcommand_from schema" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand config; and __fish_seen_subcommand_from schema" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand config; and __fish_seen_subcommand_from schema" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand config; and __fish_seen_subcommand_from schema" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd revoke protect kit test" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd revoke protect kit test" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd revoke protect kit test" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd revoke protect kit test" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd revoke protect kit test" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd revoke protect kit test" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -392,8 +477,9 @@ complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_se
 complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd revoke protect kit test" -f -a "protect" -d 'Give a key file a passphrase of its own, or another one'
 complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd revoke protect kit test" -f -a "kit" -d 'Print the recovery kit: who has it can restore everything'
 complete -c backstay -n "__fish_backstay_using_subcommand key; and not __fish_seen_subcommand_from list add remove passwd revoke protect kit test" -f -a "test" -d 'Say what the key at hand can do, having tried it'
-complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from list" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from list" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from list" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from list" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from list" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from list" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from list" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -413,8 +499,9 @@ complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_s
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -l domain -d 'Domain that a writer shares chunks with: 32 hex digits, or same-as LABEL [default: one of its own]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -l new-key-file -d 'File that holds the new passphrase' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -l new-key-command -d 'Program that prints the new passphrase; no shell is used' -r
-complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -425,8 +512,9 @@ complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_s
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -s v -l verbose -d 'Say more; twice for still more'
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -l no-progress -d 'Do not show progress'
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from add" -s h -l help -d 'Print help'
-complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from remove" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from remove" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from remove" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from remove" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from remove" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from remove" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from remove" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -440,8 +528,9 @@ complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_s
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from remove" -s h -l help -d 'Print help'
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -l new-key-file -d 'File that holds the new passphrase' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -l new-key-command -d 'Program that prints the new passphrase; no shell is used' -r
-complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -452,8 +541,9 @@ complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_s
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -s v -l verbose -d 'Say more; twice for still more'
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -l no-progress -d 'Do not show progress'
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from passwd" -s h -l help -d 'Print help'
-complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from revoke" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from revoke" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from revoke" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from revoke" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from revoke" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from revoke" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from revoke" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -467,8 +557,9 @@ complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_s
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from revoke" -s h -l help -d 'Print help'
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from protect" -l new-key-file -d 'File that holds the new passphrase' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from protect" -l new-key-command -d 'Program that prints the new passphrase; no shell is used' -r
-complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from protect" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from protect" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from protect" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from protect" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from protect" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from protect" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from protect" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -481,8 +572,9 @@ complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_s
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from protect" -l no-progress -d 'Do not show progress'
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from protect" -s h -l help -d 'Print help'
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from kit" -l out -d 'New file for it, mode 0600; - for standard output' -r -F
-complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from kit" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from kit" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from kit" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from kit" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from kit" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from kit" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from kit" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -493,8 +585,9 @@ complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_s
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from kit" -s v -l verbose -d 'Say more; twice for still more'
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from kit" -l no-progress -d 'Do not show progress'
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from kit" -s h -l help -d 'Print help'
-complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from test" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from test" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from test" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from test" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from test" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from test" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_subcommand_from test" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -508,8 +601,10 @@ complete -c backstay -n "__fish_backstay_using_subcommand key; and __fish_seen_s
 complete -c backstay -n "__fish_backstay_using_subcommand stats" -l host -d 'Only snapshots of this host' -r
 complete -c backstay -n "__fish_backstay_using_subcommand stats" -l tag -d 'Only snapshots with this tag; with a comma: with all of these' -r
 complete -c backstay -n "__fish_backstay_using_subcommand stats" -l path -d 'Only snapshots of this path' -r
-complete -c backstay -n "__fish_backstay_using_subcommand stats" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand stats" -l source -d 'Only snapshots of this source, or of this platform' -r
+complete -c backstay -n "__fish_backstay_using_subcommand stats" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand stats" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand stats" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand stats" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand stats" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand stats" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -523,8 +618,10 @@ complete -c backstay -n "__fish_backstay_using_subcommand stats" -s h -l help -d
 complete -c backstay -n "__fish_backstay_using_subcommand info" -l host -d 'Only snapshots of this host' -r
 complete -c backstay -n "__fish_backstay_using_subcommand info" -l tag -d 'Only snapshots with this tag; with a comma: with all of these' -r
 complete -c backstay -n "__fish_backstay_using_subcommand info" -l path -d 'Only snapshots of this path' -r
-complete -c backstay -n "__fish_backstay_using_subcommand info" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand info" -l source -d 'Only snapshots of this source, or of this platform' -r
+complete -c backstay -n "__fish_backstay_using_subcommand info" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand info" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand info" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand info" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand info" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand info" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -535,8 +632,9 @@ complete -c backstay -n "__fish_backstay_using_subcommand info" -s q -l quiet -d
 complete -c backstay -n "__fish_backstay_using_subcommand info" -s v -l verbose -d 'Say more; twice for still more'
 complete -c backstay -n "__fish_backstay_using_subcommand info" -l no-progress -d 'Do not show progress'
 complete -c backstay -n "__fish_backstay_using_subcommand info" -s h -l help -d 'Print help'
-complete -c backstay -n "__fish_backstay_using_subcommand demo" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand demo" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand demo" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand demo" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand demo" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand demo" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand demo" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -548,8 +646,9 @@ complete -c backstay -n "__fish_backstay_using_subcommand demo" -s q -l quiet -d
 complete -c backstay -n "__fish_backstay_using_subcommand demo" -s v -l verbose -d 'Say more; twice for still more'
 complete -c backstay -n "__fish_backstay_using_subcommand demo" -l no-progress -d 'Do not show progress'
 complete -c backstay -n "__fish_backstay_using_subcommand demo" -s h -l help -d 'Print help'
-complete -c backstay -n "__fish_backstay_using_subcommand completions" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand completions" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand completions" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand completions" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand completions" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand completions" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand completions" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -561,8 +660,9 @@ complete -c backstay -n "__fish_backstay_using_subcommand completions" -s v -l v
 complete -c backstay -n "__fish_backstay_using_subcommand completions" -l no-progress -d 'Do not show progress'
 complete -c backstay -n "__fish_backstay_using_subcommand completions" -s h -l help -d 'Print help'
 complete -c backstay -n "__fish_backstay_using_subcommand man" -l dir -d 'Write all pages into this directory, instead of printing the main one' -r -F
-complete -c backstay -n "__fish_backstay_using_subcommand man" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand man" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand man" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand man" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand man" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand man" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand man" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -573,8 +673,9 @@ complete -c backstay -n "__fish_backstay_using_subcommand man" -s q -l quiet -d 
 complete -c backstay -n "__fish_backstay_using_subcommand man" -s v -l verbose -d 'Say more; twice for still more'
 complete -c backstay -n "__fish_backstay_using_subcommand man" -l no-progress -d 'Do not show progress'
 complete -c backstay -n "__fish_backstay_using_subcommand man" -s h -l help -d 'Print help'
-complete -c backstay -n "__fish_backstay_using_subcommand version" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand version" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand version" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand version" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand version" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand version" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand version" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
@@ -585,8 +686,9 @@ complete -c backstay -n "__fish_backstay_using_subcommand version" -s q -l quiet
 complete -c backstay -n "__fish_backstay_using_subcommand version" -s v -l verbose -d 'Say more; twice for still more'
 complete -c backstay -n "__fish_backstay_using_subcommand version" -l no-progress -d 'Do not show progress'
 complete -c backstay -n "__fish_backstay_using_subcommand version" -s h -l help -d 'Print help'
-complete -c backstay -n "__fish_backstay_using_subcommand help" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand help" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand help" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand help" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand help" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand help" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand help" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r

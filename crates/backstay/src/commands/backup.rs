@@ -223,7 +223,7 @@ fn run_sources(
             reading: reading(args),
             readers: args.read_concurrency,
         };
-        let request = request(args, ctx, What::Source(run), compression)?;
+        let request = request(args, ctx, What::Source(Box::new(run)), compression)?;
         let global = global.about(Some(&platform.to_string()));
         let at = global.locator()?;
         let repository = match opened.take().filter(|(same, _)| *same == at) {

@@ -3,6 +3,7 @@
 use crate::args::Global;
 use crate::prompt;
 use crate::render::{Render, clean};
+use ops::config::Config;
 use ops::init::{FirstKey, Report, Request};
 use ops::{Ctx, Exit, Failure, KeyFrom};
 use repo::PackSize;
@@ -38,31 +39,39 @@ pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<E
         return Err(Failure::usage("--generate-key makes a key, and --key-file or --key-command gives one")
             .help("use one of them"));
     }
-    let configured = match global.named()? {
-        Some(_) => Vec::new(),
-        None => global.configuration()?.settings().repository.keys().map(ToString::to_string).collect(),
+    let config = match global.named()? {
+        Some(_) => None,
+        None => Some(global.configuration()?).filter(|config| !config.settings().repository.is_empty()),
     };
-    if configured.is_empty() {
+    let Some(config) = config else {
         let report = make(&args, global, ctx)?;
         told(out, &report, None);
         return Ok(Exit::Ok);
-    }
-    make_all(&args, &configured, global, ctx, out)
+    };
+    make_all(&args, &config, global, ctx, out)
 }
 
-/// Makes every configured repository that is not there yet, and says of each what was done. One that fails does not
-/// keep the others from being made.
+/// Makes every configured repository that is not there yet and no copy, and says of each what was done. One that fails
+/// does not keep the others from being made.
 ///
 /// # Errors
 /// The first failure, once all were tried.
-fn make_all(args: &Args, names: &[String], global: &Global, ctx: &Ctx, out: &Render) -> Result<Exit, Failure> {
+fn make_all(args: &Args, config: &Config, global: &Global, ctx: &Ctx, out: &Render) -> Result<Exit, Failure> {
+    let repositories = &config.settings().repository;
+    let names: Vec<String> = repositories.keys().map(ToString::to_string).collect();
     if args.generate_key.is_some() && names.len() > 1 {
         return Err(Failure::usage("--generate-key makes the key of one repository, and several are configured")
             .help(format!("name one with -r: {}", names.join(", "))));
     }
-    let (mut made, mut present, mut failed) = (Vec::new(), Vec::new(), None);
-    for name in names {
-        let one = Global { repo: Some(name.clone()), ..global.clone() };
+    let (mut made, mut present, mut copies, mut failed) = (Vec::new(), Vec::new(), Vec::new(), None);
+    for (name, repository) in names.iter().zip(repositories.values()) {
+        if let Some(original) = &repository.copy_from {
+            out.event("copy", &json!({ "name": name, "copy_from": original.to_string() }));
+            out.say(format_args!("repository {name} is to be a copy: backstay copy -r {original} --to {name}"));
+            copies.push(name);
+            continue;
+        }
+        let one = global.at(name);
         match make(args, &one, ctx) {
             Ok(report) => {
                 told(out, &report, Some(name));
@@ -76,6 +85,13 @@ fn make_all(args: &Args, names: &[String], global: &Global, ctx: &Ctx, out: &Ren
             }
             Err(failure) => {
                 let failure = Failure { what: format!("repository {name}: {}", failure.what), ..failure };
+                let failure = match failure.code {
+                    "key-unreadable" | "secret-unreadable" => failure.help(format!(
+                        "put a passphrase where the configuration says, or have a key made: backstay init -r {name} \
+                         --generate-key FILE"
+                    )),
+                    _ => failure,
+                };
                 match failed {
                     None => failed = Some(failure),
                     Some(_) => out.trouble(b"", &failure.what),
@@ -83,7 +99,7 @@ fn make_all(args: &Args, names: &[String], global: &Global, ctx: &Ctx, out: &Ren
             }
         }
     }
-    out.event("summary", &json!({ "made": made, "present": present }));
+    out.event("summary", &json!({ "made": made, "present": present, "copies": copies }));
     failed.map_or(Ok(Exit::Ok), Err)
 }
 

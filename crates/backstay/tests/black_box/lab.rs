@@ -64,6 +64,8 @@ impl Lab {
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", self.dir.path());
         command.env("BACKSTAY_REPOSITORY", self.path("repo")).env("BACKSTAY_KEY_FILE", self.path("key"));
         command.env("BACKSTAY_CACHE_DIR", self.path("cache")).env("BACKSTAY_STATE_DIR", self.path("state"));
+        // What this machine is configured for is not these tests' business.
+        command.env("BACKSTAY_CONFIG", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/black_box/empty.toml"));
         command.args(args).stdin(Stdio::null()).current_dir(self.dir.path()).env("TZ", "UTC");
         command
     }

@@ -5,7 +5,9 @@
 //! Where data comes from and goes: typed settings, and the tree they were read from for places; problems.
 
 use super::keys::nearest;
-use super::schema::{FilesSource, Platform, PlatformName, PostgresSource, Settings, Source, SourceName};
+use super::schema::{
+    FilesSource, Platform, PlatformName, PostgresSource, RepositoryName, Settings, Source, SourceName,
+};
 use super::tree::{Place, Problem, Table, find};
 use crate::open::Locator;
 use sources::files::{Pattern, Select, SelectSpec};
@@ -50,11 +52,31 @@ fn repositories(settings: &Settings, place: PlaceOf<'_>, lints: &mut Lints) {
             lints.errors.push(Problem::new(&place(&["repository", name, "url"]), what));
         }
         seen.push((&repository.url, name));
+        if let Some(original) = &repository.copy_from {
+            let (key, here) = (format!("repository.{name}.copy_from"), place(&["repository", name, "copy_from"]));
+            check_name(settings, original, &key, &here, lints);
+            if Borrow::<str>::borrow(original) == name {
+                lints.errors.push(Problem::new(&here, format!("{key}: nothing is a copy of itself")));
+            }
+        }
         if repository.credentials.is_some() && !matches!(repository.url, Locator::S3(..)) {
             let what = format!("repository.{name}.credentials are for buckets, and its url is a path");
             lints.errors.push(Problem::new(&place(&["repository", name, "credentials"]), what));
         }
     }
+}
+
+/// Complains about the name of a repository that there is none of.
+fn check_name(settings: &Settings, name: &RepositoryName, key: &str, place: &Place, lints: &mut Lints) {
+    if settings.repository.contains_key(name) {
+        return;
+    }
+    let problem = Problem::new(place, format!("{key}: there is no repository {:?}", name.to_string()));
+    let known = settings.repository.keys().map(Borrow::<str>::borrow);
+    lints.errors.push(match nearest(name.borrow(), known) {
+        Some(near) => problem.help(format!("did you mean {near:?}?")),
+        None => problem.help(format!("make it: [repository.{name}]")),
+    });
 }
 
 fn check_platform(
@@ -66,16 +88,7 @@ fn check_platform(
     let name: &str = name.borrow();
     let here = place(&["platform", name, "repositories"]);
     for repository in &platform.repositories {
-        if settings.repository.contains_key(repository) {
-            continue;
-        }
-        let what = format!("platform.{name}.repositories: there is no repository {:?}", repository.to_string());
-        let problem = Problem::new(&here, what);
-        let known = || settings.repository.keys().map(Borrow::<str>::borrow);
-        lints.errors.push(match nearest(repository.borrow(), known()) {
-            Some(near) => problem.help(format!("did you mean {near:?}?")),
-            None => problem.help(format!("make it: [repository.{repository}]")),
-        });
+        check_name(settings, repository, &format!("platform.{name}.repositories"), &here, lints);
     }
     if platform.repositories.is_empty() && settings.repository.len() != 1 {
         let what = format!("platform.{name} does not say in which repositories it is kept");
@@ -128,7 +141,9 @@ fn check_files(files: &FilesSource, at: &At<'_>, lints: &mut Lints) {
         }
     }
     if !files.encrypt_to.is_empty() {
-        lints.warnings.push(at.problem(&["encrypt_to"], ": this version cannot; the source is not backed up"));
+        lints
+            .warnings
+            .push(at.problem(&["encrypt_to"], ": this version cannot seal to others: the source is not backed up"));
     }
 }
 
@@ -144,8 +159,9 @@ fn check_postgres(postgres: &PostgresSource, at: &At<'_>, lints: &mut Lints) {
             lints.errors.push(at.problem(&["dumps"], &what));
         }
     }
+    lints.warnings.push(at.problem(&[], ": this version does not back up PostgreSQL yet"));
     if postgres.connect.via.is_some() {
-        let what = ": this version cannot; the source is not backed up";
+        let what = ": this version cannot go through something else: the source is not backed up";
         lints.warnings.push(at.problem(&["connect", "via"], what).help("name the host and port"));
     }
 }

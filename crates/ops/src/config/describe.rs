@@ -4,7 +4,7 @@
 //! What it may not know: which keys there are.
 //! Where data comes from and goes: [`Shape`]s; text.
 
-use super::keys::{Field, Key, Shape, TableShape};
+use super::keys::{Key, Shape, TableField, TableShape};
 use super::reference::FORMS;
 use super::schema::Settings;
 use serde_json::{Map, Value as Json, json};
@@ -18,10 +18,7 @@ pub(super) fn json_schema() -> Json {
     let mut schema = Map::new();
     schema.insert("$schema".into(), "http://json-schema.org/draft-07/schema#".into());
     schema.insert("title".into(), "backstay.toml".into());
-    match schema_of(&Settings::shape()) {
-        Json::Object(rest) => schema.extend(rest),
-        _ => unreachable!("a table has an object for its schema"),
-    }
+    schema.extend(schema_of_table(&Settings::table(), None));
     Json::Object(schema)
 }
 
@@ -38,9 +35,10 @@ fn schema_of(shape: &Shape) -> Json {
             "propertyNames": { "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$" },
             "additionalProperties": schema_of(of),
         }),
-        Shape::Table(table) => schema_of_table(table, None),
+        Shape::Table(table) => Json::Object(schema_of_table(table, None)),
         Shape::Kinds(kinds, later) => {
-            let mut any: Vec<Json> = kinds.iter().map(|(kind, table)| schema_of_table(table, Some(kind))).collect();
+            let mut any: Vec<Json> =
+                kinds.iter().map(|(kind, table)| Json::Object(schema_of_table(table, Some(kind)))).collect();
             any.push(json!({
                 "description": UNUSED,
                 "type": "object",
@@ -52,7 +50,7 @@ fn schema_of(shape: &Shape) -> Json {
     }
 }
 
-fn schema_of_table(table: &TableShape, kind: Option<&str>) -> Json {
+fn schema_of_table(table: &TableShape, kind: Option<&str>) -> Map<String, Json> {
     let mut properties = Map::new();
     let mut required = Vec::new();
     if let Some(kind) = kind {
@@ -69,15 +67,13 @@ fn schema_of_table(table: &TableShape, kind: Option<&str>) -> Json {
         required.extend(key.is_required.then_some(key.name));
     }
     properties.extend(table.later.iter().map(|name| ((*name).to_owned(), json!({ "description": UNUSED }))));
-    let mut schema = json!({
-        "description": table.about,
-        "type": "object",
-        "properties": properties,
-        "additionalProperties": false,
-    });
-    // A list that must not be empty.
+    let mut schema = Map::new();
+    schema.insert("description".into(), table.about.as_str().into());
+    schema.insert("type".into(), "object".into());
+    schema.insert("properties".into(), properties.into());
+    schema.insert("additionalProperties".into(), false.into());
     if !required.is_empty() {
-        schema["required"] = required.into();
+        schema.insert("required".into(), required.into());
     }
     schema
 }
@@ -87,8 +83,7 @@ pub(super) fn markdown() -> String {
     let mut page = String::from(
         "# Configuration keys\n\nHow to write a configuration: [configuration.md](../configuration.md).\n",
     );
-    let Shape::Table(root) = Settings::shape() else { unreachable!("the configuration is a table") };
-    tables(&mut page, "", None, &root);
+    tables(&mut page, "", None, &Settings::table());
     page
 }
 
@@ -162,4 +157,38 @@ fn about(key: &Key) -> String {
 
 fn cell(text: &str) -> String {
     text.replace('|', "\\|")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn undocumented(path: &str, shape: &Shape, found: &mut Vec<String>) {
+        let mut table = |path: &str, table: &TableShape| {
+            for key in &table.keys {
+                let path = format!("{path}.{}", key.name);
+                if !key.about.ends_with('.') {
+                    found.push(path.clone());
+                }
+                undocumented(&path, &key.shape, found);
+            }
+        };
+        match shape {
+            Shape::Table(of) => table(path, of),
+            Shape::Kinds(kinds, _) => kinds.iter().for_each(|(kind, of)| table(&format!("{path}({kind})"), of)),
+            Shape::Named(_, of) | Shape::List(of) => undocumented(path, of, found),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_key_says_what_it_is_for_in_a_sentence() {
+        let mut found = Vec::new();
+        undocumented("", &Shape::Table(Settings::table()), &mut found);
+        assert_eq!(found, [""; 0]);
+        let page = markdown();
+        for key in ["`url`", "`optional_paths`", "`sslmode`", "`schema_only`"] {
+            assert!(page.contains(&format!("| {key} | ")), "{key}");
+        }
+    }
 }

@@ -70,6 +70,21 @@ pub(super) trait Field: Sized {
     fn shown(&self) -> Json;
 }
 
+/// A table whose keys are known, as a type.
+pub(super) trait TableField: Field {
+    /// Its keys.
+    fn table() -> TableShape;
+}
+
+/// What a configuration may have and this version does nothing with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Later {
+    /// A key.
+    Key,
+    /// A kind of source.
+    Kind,
+}
+
 /// Uses of something that this version does nothing with.
 pub(super) struct Unused {
     pub(super) count: usize,
@@ -80,8 +95,8 @@ pub(super) struct Unused {
 #[derive(Default)]
 pub(super) struct Reader {
     pub(super) problems: Vec<Problem>,
-    /// By name, with the kind of thing it is: a key, a kind of source.
-    pub(super) unused: BTreeMap<(&'static str, String), Unused>,
+    /// What has no effect yet, by its name.
+    pub(super) unused: BTreeMap<(Later, String), Unused>,
 }
 
 impl Reader {
@@ -90,7 +105,7 @@ impl Reader {
     }
 
     /// Notes that something has no effect yet.
-    pub(super) fn unused(&mut self, what: &'static str, name: &str, place: &Place) {
+    pub(super) fn unused(&mut self, what: Later, name: &str, place: &Place) {
         let unused = Unused { count: 0, first: place.clone() };
         let unused = self.unused.entry((what, name.to_owned())).or_insert(unused);
         unused.count += 1;
@@ -137,7 +152,7 @@ impl Reader {
     pub(super) fn know(&mut self, table: &Table, at: &str, known: &[&str], later: &[&str]) {
         for (name, entry) in table {
             if later.contains(&name.as_str()) {
-                self.unused("key", name, &entry.key);
+                self.unused(Later::Key, name, &entry.key);
             } else if !known.contains(&name.as_str()) {
                 let of = if at.is_empty() { "the configuration".into() } else { at.to_owned() };
                 let problem = Problem::new(&entry.key, format!("{of} has no key {name:?}"));
@@ -223,9 +238,9 @@ macro_rules! keys {
             $($(#[doc = $doc])* pub $key: $type,)*
         }
 
-        impl Field for $name {
-            fn shape() -> Shape {
-                Shape::Table(TableShape {
+        impl TableField for $name {
+            fn table() -> TableShape {
+                TableShape {
                     about: told(concat!($($about, "\n"),*)),
                     keys: vec![$({
                         let absent: Option<$type> = keys!(@absent $type $(, $default)?);
@@ -238,7 +253,13 @@ macro_rules! keys {
                         }
                     }),*],
                     later: &[$($later),*],
-                })
+                }
+            }
+        }
+
+        impl Field for $name {
+            fn shape() -> Shape {
+                Shape::Table(Self::table())
             }
 
             fn read(node: &Node, at: &str, reader: &mut Reader) -> Option<Self> {
@@ -461,12 +482,11 @@ impl Field for String {
     }
 
     fn read(node: &Node, at: &str, reader: &mut Reader) -> Option<Self> {
-        let text = reader.parsed(node, at, |text| match text.trim() {
+        reader.parsed(node, at, |text| match text.trim() {
             "" => Err("is empty".into()),
             _ if text.contains('\0') => Err("holds a NUL character".into()),
             _ => Ok(text.to_owned()),
-        });
-        text
+        })
     }
 
     fn shown(&self) -> Json {

@@ -4,7 +4,7 @@
 //! Where data comes from and goes: TOML files of at most 1 MiB each; what [`super::Checked`] holds.
 
 use super::check::check;
-use super::keys::{Field, Reader, Unused};
+use super::keys::{Field, Later, Reader, Unused};
 use super::schema::{Settings, Version};
 use super::tree::{Entry, Node, Place, Problem, Table, Value, merge, parse};
 use super::{Checked, Config};
@@ -117,7 +117,7 @@ pub(super) fn read(files: &Files) -> Result<Checked, Failure> {
     let node = Node { place: start.clone(), value: Value::Table(tree.clone()) };
     let settings = Settings::read(&node, "", &mut reader);
     checked.errors.append(&mut reader.problems);
-    checked.warnings.extend(reader.unused.iter().map(|((what, name), unused)| told(what, name, unused)));
+    checked.warnings.extend(reader.unused.iter().map(|((what, name), unused)| told(*what, name, unused)));
     if let Some(settings) = settings {
         let mut lints = check(&settings, &tree, &start);
         checked.errors.append(&mut lints.errors);
@@ -161,9 +161,13 @@ fn tree_of(files: &[(PathBuf, String)], reader: &mut Reader) -> Option<(Place, T
 }
 
 /// One line for all uses of something that has no effect yet.
-fn told(what: &str, name: &str, unused: &Unused) -> Problem {
+fn told(what: Later, name: &str, unused: &Unused) -> Problem {
     let times = if unused.count == 1 { String::new() } else { format!(" ({} times, this is the first)", unused.count) };
-    Problem::new(&unused.first, format!("the {what} {name:?} is not used by this version{times}"))
+    let what = match what {
+        Later::Key => format!("the key {name:?} is not used by this version{times}"),
+        Later::Kind => format!("sources of kind {name:?} are not backed up by this version{times}"),
+    };
+    Problem::new(&unused.first, what)
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@
 //! Where data comes from and goes: see `keys.rs`, which makes readers and descriptions of these declarations.
 
 use super::keys::{
-    Field, Key, Name, Reader, Shape, TableShape, choices, directory, is_something, joined, keys, names, nearest,
-    not_a_name, told,
+    Field, Key, Later, Name, Reader, Shape, TableField, TableShape, choices, directory, is_something, joined, keys,
+    names, nearest, not_a_name, told,
 };
 use super::reference::Reference;
 use super::tree::{Node, Problem, Value};
@@ -46,7 +46,7 @@ keys! {
 
     /// What holds where nothing else is said.
     pub struct Defaults {
-        /// How hard backups compress.
+        /// How hard backups of sources compress, where `--compression` does not say.
         compression: Option<Compression>,
     }
     later ["timezone", "jitter", "catch_up", "limits", "warn_at", "size_change", "verify"]
@@ -61,8 +61,10 @@ keys! {
         /// The access key of a bucket. Where it is not set: what the environment, the files of the AWS tools, or the
         /// machine's cloud say.
         credentials: Option<Credentials>,
+        /// The repository that this one is a copy of. `init` does not make it: `backstay copy -r THAT --to THIS` does.
+        copy_from: Option<RepositoryName>,
     }
-    later ["place", "copy_from", "archive", "immutability"]
+    later ["place", "archive", "immutability"]
 
     /// The access key of a bucket.
     pub struct Credentials {
@@ -75,7 +77,8 @@ keys! {
 
     /// A platform: a system somebody runs, and what it consists of.
     pub struct Platform {
-        /// The repositories it is kept in. Backups go into the first. Where it is not set, there must be only one.
+        /// The repositories it is kept in. Backups go into the first; `backstay copy` brings them to others. Where it is not
+        /// set, there must be only one repository.
         repositories: Vec<RepositoryName>,
         /// What it consists of, by name: `backstay backup PLATFORM/NAME`. The `kind` of each says which keys it has.
         source: BTreeMap<SourceName, Source>,
@@ -117,7 +120,7 @@ keys! {
         data_directory: Option<PathBuf>,
         /// Back up the whole cluster, as files and WAL.
         physical: Option<Physical>,
-        /// Back up the database with `pg_dump`.
+        /// Back up the database that `connect` names, with `pg_dump`.
         logical: Option<Logical>,
         /// More dumps, of a part each.
         dumps: Vec<Dump>,
@@ -241,16 +244,9 @@ impl Source {
     }
 }
 
-fn table_shape<T: Field>() -> TableShape {
-    match T::shape() {
-        Shape::Table(table) => table,
-        _ => unreachable!("a kind of source is a table"),
-    }
-}
-
 impl Field for Source {
     fn shape() -> Shape {
-        let kinds = vec![("files", table_shape::<FilesSource>()), ("postgres", table_shape::<PostgresSource>())];
+        let kinds = vec![("files", FilesSource::table()), ("postgres", PostgresSource::table())];
         Shape::Kinds(kinds, LATER_KINDS)
     }
 
@@ -266,7 +262,7 @@ impl Field for Source {
             "files" => FilesSource::read(&rest, at, reader).map(Source::Files),
             "postgres" => PostgresSource::read(&rest, at, reader).map(Source::Postgres),
             later if LATER_KINDS.contains(&later) => {
-                reader.unused("kind of source", later, &entry.node.place);
+                reader.unused(Later::Kind, later, &entry.node.place);
                 Some(Source::Later(kind))
             }
             _ => {

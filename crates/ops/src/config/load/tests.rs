@@ -163,6 +163,9 @@ fn what_contradicts_itself_is_an_error() {
         "12:1: platform.shop.repositories: there is no repository",
     );
     check("repositories = [\"main\", \"offsite\"]", "", "does not say in which repositories");
+    let copy = "key = \"file:main.key\"\ncopy_from = \"mian\"";
+    check("key = \"file:main.key\"", copy, "7:1: repository.main.copy_from: there is no repository \"mian\"");
+    check("key = \"file:main.key\"", &copy.replace("mian", "main"), "nothing is a copy of itself");
     check("\"repo\"", "\"s3://s3.example.org/bucket/main\"", "repository.offsite.url is where repository \"main\" is");
     check("\"s3://s3.example.org/bucket/main\"", "\"/srv/offsite\"", "credentials are for buckets");
     check("\"s3://s3.example.org/bucket/main\"", "\"sftp://me@host/x\"", "repository.offsite.url: cannot open");
@@ -281,7 +284,7 @@ fn the_example_of_five_platforms_is_good_and_says_what_has_no_effect_yet() {
         "{warnings:#?}"
     );
     assert_eq!(
-        (about("kind of source \"redis\""), about("connect.via"), about("encrypt_to")),
+        (about("sources of kind \"redis\""), about("connect.via"), about("encrypt_to")),
         (1, 1, 1),
         "{warnings:#?}"
     );
