@@ -116,6 +116,8 @@ pub enum Verb {
     /// What the repository holds
     #[command(visible_alias = "info")]
     Stats(c::stats::Args),
+    /// Look at everything a backup depends on, and say what to do
+    Doctor(c::doctor::Args),
     /// See backup, loss and recovery on this machine, in a temporary directory
     Demo(c::demo::Args),
     /// Print completions for a shell
@@ -147,6 +149,7 @@ impl Verb {
             Verb::Tag(_) => "tag",
             Verb::Key(_) => "key",
             Verb::Stats(_) => "stats",
+            Verb::Doctor(_) => "doctor",
             Verb::Demo(_) => "demo",
             Verb::Completions(_) => "completions",
             Verb::Man(_) => "man",

@@ -333,7 +333,7 @@ fn open_unremembered(ctx: &Ctx, store: &Store, key: &KeyFrom) -> Result<Reposito
 }
 
 /// Compares the repository with what was seen of it before, and remembers what is new.
-fn check_memory(ctx: &Ctx, repository: &Repository) -> Result<(), Failure> {
+pub(crate) fn check_memory(ctx: &Ctx, repository: &Repository) -> Result<(), Failure> {
     let memory = memory_of(ctx, repository);
     let seen = match recall(&memory) {
         Ok(seen) => seen,

@@ -60,6 +60,7 @@ pub fn replicate(
         Ok(_) | Err(RepoError::NoRepository(_)) => {}
         Err(e) => return Err(e),
     }
+    let to = &to.locking(Repository::lock_policy_of(from, &mut warnings)?, &world.clock);
     // What refers is listed before, and copied after, what it refers to: so that whatever is cut off or committed
     // meanwhile, nothing at the destination names what is not there. Announcements and condemned lists are about one
     // place, not about the repository. Tables are listed first of all: a prune replaces those that name what it sweeps, so

@@ -5,10 +5,10 @@ use crate::prompt;
 use crate::render::Render;
 use ops::init::{FirstKey, Request};
 use ops::{Ctx, Exit, Failure, KeyFrom};
-use repo::PackSize;
+use repo::{Layout, PackSize};
 use serde_json::json;
 use std::path::PathBuf;
-use store::NetworkPolicy;
+use store::{LockMode, LockPolicy, NetworkPolicy};
 
 /// Options of `init`.
 #[derive(clap::Args, Debug)]
@@ -23,6 +23,13 @@ pub struct Args {
     /// Size of the objects that data is collected in, 1 KiB to 64 MiB [default: 16M in a directory, 60M in a bucket]
     #[arg(long, value_name = "SIZE")]
     pack_size: Option<String>,
+    /// Lock what a snapshot needs for this many days from when it is written, 1 to 3650, in a bucket that has object lock;
+    /// prune extends the locks of what is still needed
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=i64::from(LockPolicy::DAYS_MAX)))]
+    lock_days: Option<u32>,
+    /// Who may take locks off before their end: nobody (compliance), or whom the service allows to (governance)
+    #[arg(long, value_name = "MODE", value_parser = ["compliance", "governance"], default_value = "compliance", requires = "lock_days")]
+    lock_mode: String,
     /// Accept a network file system, which may keep its promises less well than a disk
     #[arg(long)]
     allow_network_filesystem: bool,
@@ -47,7 +54,9 @@ pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<E
         }),
     };
     let on_network = if args.allow_network_filesystem { NetworkPolicy::Accept } else { NetworkPolicy::Refuse };
-    let request = Request { at, key, packs, on_network };
+    let mode = LockMode::parse(&args.lock_mode).unwrap_or(LockMode::Compliance);
+    let lock = args.lock_days.map(|days| LockPolicy { mode, days });
+    let request = Request { at, key, layout: Layout { packs, lock }, on_network };
     let report = ops::init::init(ctx, &request)?;
     out.repository_warnings(&report.warnings);
     out.document(&json!({
@@ -59,11 +68,19 @@ pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<E
         "format": report.format,
         "key": report.key,
         "key_file": report.key_file,
+        "lock_days": report.lock_days,
+        "lock_mode": report.lock_mode,
     }));
     out.say(format_args!("made repository {} at {}", &report.id[..8], crate::render::clean(&report.repository)));
     match &report.key_file {
         Some(file) => out.say(format_args!("key: {} (mode 0600), the only one there is", crate::render::clean(file))),
         None => out.say("key: the passphrase that was given"),
+    }
+    if let (Some(days), Some(mode)) = (report.lock_days, report.lock_mode) {
+        out.say(format_args!(
+            "locks: {days} days from when something is written ({mode}); prune within {} days, again and again",
+            days / 2
+        ));
     }
     out.say("");
     out.say("WITHOUT THIS KEY NOTHING CAN BE RESTORED, by anybody, ever. It is not kept anywhere else.");

@@ -6,6 +6,7 @@ pub mod completions;
 pub mod copy;
 pub mod demo;
 pub mod diff;
+pub mod doctor;
 pub mod dump;
 pub mod find;
 pub mod forget;
