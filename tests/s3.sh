@@ -569,6 +569,16 @@ PY
 
 # ---- both services ----
 
+# A service alone, for measurements: tests/s3.sh --serve rgw
+if [ "${1:-}" = --serve ]; then
+  SERVICES=$(mktemp -d)
+  trap stop_services EXIT
+  trap 'exit 143' HUP INT TERM
+  S3_HOST=$("start_$2") || fail "$2 cannot be started here"
+  echo "http://$S3_HOST, with the key $AWS_ACCESS_KEY_ID and the secret $AWS_SECRET_ACCESS_KEY, until somebody interrupts this"
+  while sleep 1; do :; done
+fi
+
 if [ "${1:-}" = --one ]; then
   run_cases "$@"
   exit
