@@ -84,7 +84,7 @@ osd objectstore = memstore
 memstore device bytes = 4294967296
 osd class load list = *
 osd class default list = *
-rgw frontends = beast endpoint=127.0.0.1:$port
+rgw frontends = beast endpoint=127.0.0.1:$port tcp_nodelay=1
 rgw enable apis = s3
 CONF
   {

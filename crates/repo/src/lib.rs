@@ -27,6 +27,7 @@ mod id;
 mod index;
 mod intent;
 mod keys;
+mod lanes;
 pub mod ledger;
 mod list;
 mod pack;

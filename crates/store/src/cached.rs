@@ -301,6 +301,10 @@ impl Backend for CachedStore {
         self.store.pack_bytes()
     }
 
+    fn reads_at_once(&self) -> usize {
+        self.store.reads_at_once()
+    }
+
     fn warnings(&self) -> Vec<Warning> {
         self.store.warnings()
     }

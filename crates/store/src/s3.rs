@@ -33,6 +33,8 @@ pub use place::S3Place;
 
 /// Threads that wait for the network and encrypt what goes over it.
 const WORKERS: usize = 2;
+/// Reads that wait for a network at the same time. Each may hold a few MiB.
+const READS_AT_ONCE: usize = 8;
 /// With its last group and its trailer a pack stays below 64 MiB: what any service takes in one PUT, and what two may take
 /// of our memory.
 const PACK_BYTES: u32 = 60 << 20;
@@ -412,6 +414,10 @@ impl Backend for S3Store {
     /// Each body goes along with its MD5, and what differs is refused.
     fn checks_writes(&self) -> bool {
         true
+    }
+
+    fn reads_at_once(&self) -> usize {
+        READS_AT_ONCE
     }
 
     fn pack_bytes(&self) -> u32 {

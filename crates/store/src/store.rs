@@ -156,6 +156,11 @@ pub trait Backend: Send + Sync {
         false
     }
 
+    /// How many reads at once make good use of the place: more where each waits for a network.
+    fn reads_at_once(&self) -> usize {
+        1
+    }
+
     /// How large packs should be here when nobody says otherwise: large where each object costs a request.
     fn pack_bytes(&self) -> u32 {
         16 << 20
@@ -337,6 +342,11 @@ impl Store {
     /// See [`Backend::checks_writes`].
     pub fn checks_writes(&self) -> bool {
         self.backend.checks_writes()
+    }
+
+    /// See [`Backend::reads_at_once`].
+    pub fn reads_at_once(&self) -> usize {
+        self.backend.reads_at_once()
     }
 
     /// How large packs should be here when nobody says otherwise.

@@ -34,6 +34,9 @@ _backstay() {
             backstay,diff)
                 cmd="backstay__subcmd__diff"
                 ;;
+            backstay,doctor)
+                cmd="backstay__subcmd__doctor"
+                ;;
             backstay,dump)
                 cmd="backstay__subcmd__dump"
                 ;;
@@ -116,7 +119,7 @@ _backstay() {
 
     case "${cmd}" in
         backstay)
-            opts="-r -p -q -v -h -V --repo --as-of --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help --version init backup snapshots list ls find diff restore dump forget prune verify check copy tag key stats info demo completions man version help"
+            opts="-r -p -q -v -h -V --repo --as-of --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help --version init backup snapshots list ls find diff restore dump forget prune verify check copy tag key stats info doctor demo completions man version help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -484,6 +487,64 @@ _backstay() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --repo)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --as-of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --repository-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --password-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -p)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key-command)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --password-command)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key-passphrase-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cache-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        backstay__subcmd__doctor)
+            opts="-r -p -q -v -h --repo --as-of --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 --repo)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -912,7 +973,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__init)
-            opts="-r -p -q -v -h --generate-key --pack-size --allow-network-filesystem --repo --as-of --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --generate-key --pack-size --lock-days --lock-mode --allow-network-filesystem --repo --as-of --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -924,6 +985,14 @@ _backstay() {
                     ;;
                 --pack-size)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --lock-days)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --lock-mode)
+                    COMPREPLY=($(compgen -W "compliance governance" -- "${cur}"))
                     return 0
                     ;;
                 --repo)

@@ -55,6 +55,7 @@ complete -c backstay -n "__fish_backstay_needs_command" -f -a "tag" -d 'Change t
 complete -c backstay -n "__fish_backstay_needs_command" -f -a "key" -d 'Keys: list, add, remove, enrol, print the recovery kit'
 complete -c backstay -n "__fish_backstay_needs_command" -f -a "stats" -d 'What the repository holds'
 complete -c backstay -n "__fish_backstay_needs_command" -f -a "info" -d 'What the repository holds'
+complete -c backstay -n "__fish_backstay_needs_command" -f -a "doctor" -d 'Look at everything a backup depends on, and say what to do'
 complete -c backstay -n "__fish_backstay_needs_command" -f -a "demo" -d 'See backup, loss and recovery on this machine, in a temporary directory'
 complete -c backstay -n "__fish_backstay_needs_command" -f -a "completions" -d 'Print completions for a shell'
 complete -c backstay -n "__fish_backstay_needs_command" -f -a "man" -d 'Print the manual page'
@@ -62,6 +63,9 @@ complete -c backstay -n "__fish_backstay_needs_command" -f -a "version" -d 'Prin
 complete -c backstay -n "__fish_backstay_needs_command" -f -a "help" -d 'Help on a command, or on exit-codes'
 complete -c backstay -n "__fish_backstay_using_subcommand init" -l generate-key -d 'Make up a key and write it to this new file, instead of using a passphrase' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand init" -l pack-size -d 'Size of the objects that data is collected in, 1 KiB to 64 MiB [default: 16M in a directory, 60M in a bucket]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand init" -l lock-days -d 'Lock what a snapshot needs for this many days from when it is written, 1 to 3650, in a bucket that has object lock; prune extends the locks of what is still needed' -r
+complete -c backstay -n "__fish_backstay_using_subcommand init" -l lock-mode -d 'Who may take locks off before their end: nobody (compliance), or whom the service allows to (governance)' -r -f -a "compliance\t''
+governance\t''"
 complete -c backstay -n "__fish_backstay_using_subcommand init" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand init" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
 complete -c backstay -n "__fish_backstay_using_subcommand init" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
@@ -535,6 +539,18 @@ complete -c backstay -n "__fish_backstay_using_subcommand info" -s q -l quiet -d
 complete -c backstay -n "__fish_backstay_using_subcommand info" -s v -l verbose -d 'Say more; twice for still more'
 complete -c backstay -n "__fish_backstay_using_subcommand info" -l no-progress -d 'Do not show progress'
 complete -c backstay -n "__fish_backstay_using_subcommand info" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand doctor" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand doctor" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand doctor" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand doctor" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand doctor" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand doctor" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand doctor" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand doctor" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand doctor" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand doctor" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand doctor" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand doctor" -s h -l help -d 'Print help'
 complete -c backstay -n "__fish_backstay_using_subcommand demo" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, or s3:http://HOST:PORT/BUCKET/PREFIX [env: BACKSTAY_REPOSITORY]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand demo" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
 complete -c backstay -n "__fish_backstay_using_subcommand demo" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
