@@ -84,7 +84,7 @@ osd objectstore = memstore
 memstore device bytes = 4294967296
 osd class load list = *
 osd class default list = *
-rgw frontends = beast endpoint=127.0.0.1:$port
+rgw frontends = beast endpoint=127.0.0.1:$port tcp_nodelay=1
 rgw enable apis = s3
 CONF
   {
@@ -359,6 +359,137 @@ PY
   same "$WORK/then" "$WORK/o$S"
 }
 
+# How many objects below a part of the prefix are locked for at least so many days; and how many are not, with any second word.
+locked_for() {
+  py "http://$S3_HOST" "$BUCKET" "$@" <<'PY'
+import boto3, datetime, sys
+s3 = boto3.client("s3", endpoint_url=sys.argv[1], region_name="us-east-1")
+end = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=float(sys.argv[4]))
+pages = s3.get_paginator("list_objects_v2").paginate(Bucket=sys.argv[2], Prefix="some/prefix/" + sys.argv[3])
+ends = [s3.head_object(Bucket=sys.argv[2], Key=o["Key"]).get("ObjectLockRetainUntilDate") for p in pages for o in p.get("Contents", [])]
+held = sum(e is not None and e >= end for e in ends)
+print(held if len(sys.argv) == 5 else len(ends) - held)
+PY
+}
+
+case_what_a_snapshot_needs_is_locked_by_us_and_extended_by_prune() {
+  new_bucket
+  expect 21 init -r "$R" --lock-days 10
+  told_in_one_line
+  grep -q "no object lock" "$WORK/err" || fail "not told that the bucket has no object lock: $(cat "$WORK/err")"
+  expect 10 snapshots -r "$R"
+  new_bucket locked
+  noise "$S" 30 90000 1
+  bs init -r "$R" --lock-days 10 --pack-size 256K
+  bs backup -r "$R" "$S"
+  local shelf
+  for shelf in packs/ index/ heads/ runs/ keys/ backstay.json RECOVERY.txt; do
+    [ "$(locked_for $shelf 9.9)" -gt 0 ] || fail "nothing of $shelf is locked for ten days"
+    [ "$(locked_for $shelf 9.9 not)" = 0 ] || fail "something of $shelf is not locked for ten days"
+  done
+  [ "$(locked_for intents/ 0)" = 0 ] || fail "announcements are locked"
+  # A second snapshot that goes again, and a prune that cannot get rid of it yet.
+  rm -rf "$S"/*
+  noise "$S" 30 90000 2
+  bs backup -r "$R" "$S"
+  bs forget -r "$R" --keep-last 1 --prune
+  grep -q "until its lock has run out" "$WORK/out" || fail "not told that what was deleted is still locked: $(cat "$WORK/out")"
+  sound
+  # What was written with too short a lock, or by somebody with none, is noticed and locked; what is locked long enough is
+  # not touched, and is not even asked for twice.
+  py "http://$S3_HOST" "$BUCKET" <<'PY'
+import boto3, sys
+s3 = boto3.client("s3", endpoint_url=sys.argv[1], region_name="us-east-1")
+for page in s3.get_paginator("list_objects_v2").paginate(Bucket=sys.argv[2], Prefix="some/prefix/packs/"):
+    for o in page["Contents"]:
+        body = s3.get_object(Bucket=sys.argv[2], Key=o["Key"])["Body"].read()
+        s3.put_object(Bucket=sys.argv[2], Key=o["Key"], Body=body)
+PY
+  local unlocked
+  unlocked=$(locked_for packs/ 9.9 not)
+  [ "$unlocked" -gt 0 ] || fail "no pack is without a lock"
+  rm -rf "$BACKSTAY_CACHE_DIR/objects"
+  bs prune -r "$R" --json
+  [ "$(summary_of locks_extended)" = "$unlocked" ] || fail "$(summary_of locks_extended) locks were extended, and $unlocked were to be"
+  [ "$(locked_for packs/ 9.9 not)" = 0 ] || fail "a pack is still not locked"
+  bs prune -r "$R" --json
+  [ "$(summary_of locks_extended)" = 0 ] || fail "locks were extended twice"
+  # With all rights there are, versions of what is needed stay.
+  py "http://$S3_HOST" "$BUCKET" <<'PY'
+import boto3, sys
+s3 = boto3.client("s3", endpoint_url=sys.argv[1], region_name="us-east-1")
+for page in s3.get_paginator("list_object_versions").paginate(Bucket=sys.argv[2], Prefix="some/prefix/packs/"):
+    for version in page.get("Versions", []):
+        if version["IsLatest"]:
+            try:
+                s3.delete_object(Bucket=sys.argv[2], Key=version["Key"], VersionId=version["VersionId"])
+            except s3.exceptions.ClientError:
+                continue
+            raise SystemExit("a pack that is needed could be deleted")
+PY
+  sound
+  restores_to latest
+}
+
+# What doctor says of this: state by state.
+doctor_on() {
+  "$PYTHON" -c 'import json,sys; print(*(c["state"] for c in json.load(open(sys.argv[1]))["checks"] if c["name"] == sys.argv[2]))' \
+    "$WORK/doctor" "$1"
+}
+
+doctor_says() {
+  local rc=0 want=$1 pair
+  shift
+  timeout 120 "$BACKSTAY" doctor -r "$R" --json >"$WORK/doctor" 2>"$WORK/err" || rc=$?
+  [ $rc = "$want" ] || fail "doctor ends with $rc: $(cat "$WORK/doctor" "$WORK/err")"
+  for pair; do
+    [ "$(doctor_on "${pair%=*}")" = "${pair#*=}" ] || fail "not $pair: $(cat "$WORK/doctor")"
+  done
+}
+
+# Lifecycle rules, in the form of boto3.
+set_rules() {
+  py "http://$S3_HOST" "$BUCKET" "$1" <<'PY'
+import boto3, json, sys
+s3 = boto3.client("s3", endpoint_url=sys.argv[1], region_name="us-east-1")
+s3.put_bucket_lifecycle_configuration(Bucket=sys.argv[2], LifecycleConfiguration={"Rules": json.loads(sys.argv[3])})
+PY
+}
+
+case_doctor_says_what_the_bucket_will_do() {
+  new_bucket
+  doctor_says 10 repository=problem versioning=warning conditional-writes=unknown
+  bs init -r "$R"
+  doctor_says 3 repository=ok clock=ok versioning=warning lifecycle=ok conditional-writes=ok key=ok history=ok locks=ok
+  new_bucket versioned
+  bs init -r "$R"
+  doctor_says 3 versioning=ok lifecycle=warning
+  set_rules '[{"ID":"old","Status":"Enabled","Filter":{"Prefix":""},"NoncurrentVersionExpiration":{"NoncurrentDays":30}}]'
+  doctor_says 0 versioning=ok lifecycle=ok
+  set_rules '[{"ID":"all","Status":"Enabled","Filter":{"Prefix":"some/"},"Expiration":{"Days":3}}]'
+  doctor_says 4 "lifecycle=problem warning"
+  set_rules '[{"ID":"others","Status":"Enabled","Filter":{"Prefix":"elsewhere/"},"Expiration":{"Days":3}}]'
+  doctor_says 3 lifecycle=warning
+  # A clock that is an hour off is named, whether or not the service still answers then.
+  if command -v faketime >/dev/null; then
+    local rc=0
+    faketime -f -10m "$BACKSTAY" doctor -r "$R" --json >"$WORK/doctor" 2>"$WORK/err" || rc=$?
+    [ "$(doctor_on clock)" = warning ] || fail "a clock ten minutes behind is no warning: exit $rc, $(cat "$WORK/doctor")"
+  fi
+  new_bucket locked
+  bs init -r "$R" --lock-days 3
+  doctor_says 3 locks=ok versioning=ok lifecycle=warning
+  grep -q "locked for 3 days" "$WORK/doctor" || fail "the period is not told"
+  if [ "$S3_SERVICE" = rgw ]; then # moto lets everybody in
+    allow_host s3:ListBucket s3:GetObject
+    AWS_ACCESS_KEY_ID=host AWS_SECRET_ACCESS_KEY=hosthost doctor_says 0 repository=ok versioning=unknown lifecycle=unknown conditional-writes=unknown
+    AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=wrong doctor_says 21 repository=problem
+  fi
+  R=s3:http://127.0.0.1:9/$BUCKET/x
+  timeout 200 "$BACKSTAY" doctor -r "$R" --json >"$WORK/doctor" 2>"$WORK/err" && fail "nobody listens there"
+  [ "$(doctor_on repository)" = problem ] || fail "not told that nobody answers"
+}
+
 # What a host may do in the bucket: a list of rights.
 allow_host() {
   py "http://$S3_HOST" "$BUCKET" "$@" <<'PY'
@@ -437,6 +568,16 @@ PY
 }
 
 # ---- both services ----
+
+# A service alone, for measurements: tests/s3.sh --serve rgw
+if [ "${1:-}" = --serve ]; then
+  SERVICES=$(mktemp -d)
+  trap stop_services EXIT
+  trap 'exit 143' HUP INT TERM
+  S3_HOST=$("start_$2") || fail "$2 cannot be started here"
+  echo "http://$S3_HOST, with the key $AWS_ACCESS_KEY_ID and the secret $AWS_SECRET_ACCESS_KEY, until somebody interrupts this"
+  while sleep 1; do :; done
+fi
 
 if [ "${1:-}" = --one ]; then
   run_cases "$@"

@@ -77,10 +77,11 @@ def signer_id(public):
     return blake3(public).digest()[:16]
 
 
-def load_json(data):
+def load_json(data, known=()):
     value = json.loads(data.decode("utf-8"))
     need(isinstance(value, dict), "JSON value is not an object")
-    need(not value.get("features"), f"needs unknown features {value.get('features')!r}")
+    unknown = [feature for feature in value.get("features") or [] if feature not in known]
+    need(not unknown, f"needs unknown features {unknown!r}")
     return value
 
 
@@ -203,7 +204,8 @@ class Repository:
         for name in ["backstay.json"] + ["keys/" + n for n in self.names("keys", "config.")]:
             try:
                 line, signature = self.read(name).split(b"\n")[:2]
-                config = load_json(line)
+                # What writers lock changes nothing for who reads.
+                config = load_json(line, known=["lock"])
                 need(config["format"] == 1, f"format {config['format']!r} is not supported")
                 need(config["suite"] == 1, f"suite {config['suite']!r} is not supported")
                 need(isinstance(config["generation"], int), "has no generation")

@@ -11,14 +11,17 @@ mod floor;
 mod race;
 mod report;
 mod same;
+mod service;
 mod tool;
 mod workload;
 
 use peers::document::{self, Origin, workspace};
 use race::{Caches, Race, Results};
 use report::Circumstances;
+use service::Service;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 use tool::Tool;
 use workload::{Kind, Workload};
 
@@ -34,6 +37,8 @@ const USAGE: &str = "usage: cargo run --release -p peers -- --work DIR [options]
 --scale X          size of the workloads; 1 is 105,000 files, 4 GiB of pages, 1 GiB of noise (default)
 --rounds N         how often (default 3)
 --cold             drop the page cache before every command (root only)
+--s3 URL           repositories lie in a bucket of this service (http://HOST:PORT; AWS_… say who asks); those who know none sit out
+--latency-ms N     hold every request to the service up for so long (default 0)
 --json FILE        write every sample there
 --markdown FILE    replace the part between the markers in this document";
 
@@ -48,6 +53,9 @@ struct Request {
     scale: f64,
     rounds: usize,
     caches: Caches,
+    /// Host and port.
+    s3: Option<String>,
+    latency: Duration,
     json: Option<PathBuf>,
     markdown: Option<PathBuf>,
 }
@@ -66,6 +74,8 @@ impl Request {
             scale: 1.0,
             rounds: 3,
             caches: Caches::Warm,
+            s3: None,
+            latency: Duration::ZERO,
             json: None,
             markdown: None,
         };
@@ -82,6 +92,8 @@ impl Request {
                 "--scale" => request.scale = number(&value()?)?,
                 "--rounds" => request.rounds = number(&value()?)? as usize,
                 "--cold" => request.caches = Caches::Cold,
+                "--s3" => request.s3 = Some(service::host_of(&value()?)?),
+                "--latency-ms" => request.latency = Duration::from_millis(number(&value()?)? as u64),
                 "--json" => request.json = Some(absolute(&value()?)?),
                 "--markdown" => request.markdown = Some(absolute(&value()?)?),
                 other => return Err(format!("there is no option {other}")),
@@ -145,6 +157,7 @@ fn run(request: &Request) -> Result<bool, String> {
         scale: request.scale,
         rounds: request.rounds,
         caches: request.caches,
+        latency: request.s3.as_ref().map(|_| request.latency),
         versions,
         absent,
         workloads,
@@ -154,7 +167,12 @@ fn run(request: &Request) -> Result<bool, String> {
         write(path, &format!("{:#}\n", report::json(&circumstances, &results)))?;
     }
     if let Some(path) = &request.markdown {
-        document::replace(path, "peers", &report::markdown(&circumstances, &results))?;
+        let part = match (&request.s3, request.latency.is_zero()) {
+            (None, _) => "peers",
+            (Some(_), true) => "peers-s3",
+            (Some(_), false) => "peers-s3-far",
+        };
+        document::replace(path, part, &report::markdown(&circumstances, &results))?;
     }
     Ok(results.failures.iter().any(|(tool, _)| *tool == Tool::Backstay))
 }
@@ -170,7 +188,8 @@ struct Field {
 
 fn field(request: &Request) -> Result<Field, String> {
     let mut field = Field::default();
-    for tool in Tool::ALL.into_iter().filter(|tool| request.only.contains(tool)) {
+    let takes_part = |tool: &Tool| request.only.contains(tool) && (request.s3.is_none() || tool.knows_buckets());
+    for tool in Tool::ALL.into_iter().filter(takes_part) {
         let look = || match tool {
             Tool::Backstay => Some(request.backstay.clone()).filter(|program| program.is_file()),
             _ => tool::find(tool, &request.tools),
@@ -205,10 +224,11 @@ fn field(request: &Request) -> Result<Field, String> {
 fn measure(request: &Request, entrants: &[(Tool, PathBuf)]) -> Result<(Vec<Workload>, Results), String> {
     let mut results = Results::default();
     let mut workloads = Vec::new();
+    let service = request.s3.as_deref().map(|host| Service::start(host, request.latency)).transpose()?;
     for kind in &request.workloads {
         eprintln!("making {}", kind.name());
         let workload = Workload::make(*kind, &request.work.join(kind.name()), request.scale)?;
-        let race = Race { entrants, work: &request.work, caches: request.caches };
+        let race = Race { entrants, work: &request.work, caches: request.caches, service: service.as_ref() };
         for round in 0..request.rounds {
             let tell = |line: &str| eprintln!("{}/{} {line}", round + 1, request.rounds);
             race.round(round, &workload, &mut results, &tell)?;

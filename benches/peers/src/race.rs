@@ -4,7 +4,8 @@
 //! repositories in, samples out. A sample counts only when what was stored comes back right in the same round.
 
 use crate::same::same_trees;
-use crate::tool::{Repository, Snapshot, Tool, restored};
+use crate::service::{Requests, Service};
+use crate::tool::{Repository, Shelter, Snapshot, Tool, restored};
 use crate::workload::{Kind, Pages, Workload};
 use peers::timed::Cost;
 use std::collections::BTreeMap;
@@ -70,12 +71,14 @@ pub fn steps(kind: Kind) -> &'static [Step] {
 }
 
 /// One measured command.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Sample {
     /// What it took.
     pub cost: Cost,
     /// Stored bytes, as [`Step::stored`] says.
     pub stored: Option<u64>,
+    /// What was asked of the service, where there is one.
+    pub requests: Requests,
 }
 
 /// All that was measured.
@@ -104,6 +107,8 @@ pub struct Race<'a> {
     pub work: &'a Path,
     /// The state of the page cache.
     pub caches: Caches,
+    /// Where repositories lie, when not in directories.
+    pub service: Option<&'a Service>,
 }
 
 impl Race<'_> {
@@ -120,10 +125,12 @@ impl Race<'_> {
         tell: &dyn Fn(&str),
     ) -> Result<(), String> {
         let home = |tool: Tool| self.work.join("repositories").join(tool.name());
+        let prefix = |tool: Tool| format!("{}/{}/{number}", tool.name(), workload.kind.name());
         let mut running: BTreeMap<Tool, Vec<(Column, Sample)>> = BTreeMap::new();
         for (tool, program) in self.entrants {
             remove(&home(*tool))?;
-            match Repository::new(*tool, program, &home(*tool)).init() {
+            let prefix = prefix(*tool);
+            match Repository::new(*tool, program, &home(*tool), self.shelter(&prefix)).init() {
                 Ok(()) => drop(running.insert(*tool, Vec::new())),
                 Err(what) => results.failures.push((*tool, format!("init: {what}"))),
             }
@@ -136,8 +143,9 @@ impl Race<'_> {
                 if !running.contains_key(tool) {
                     continue;
                 }
-                let repository = Repository::new(*tool, program, &home(*tool));
-                match self.step(*step, &repository, workload) {
+                let prefix = prefix(*tool);
+                let repository = Repository::new(*tool, program, &home(*tool), self.shelter(&prefix));
+                match self.step(*step, &repository, &prefix, workload) {
                     Ok(sample) => {
                         tell(&format!(
                             "{:6} {step:9?} {:8} {}",
@@ -157,7 +165,8 @@ impl Race<'_> {
             }
         }
         for (tool, program) in self.entrants {
-            let repository = Repository::new(*tool, program, &home(*tool));
+            let prefix = prefix(*tool);
+            let repository = Repository::new(*tool, program, &home(*tool), self.shelter(&prefix));
             // The tree was restored and compared on the way, after its last backup.
             let right = match running.contains_key(tool) && workload.kind != Kind::Tree {
                 true => self.restore(&repository, workload).map(drop),
@@ -179,36 +188,62 @@ impl Race<'_> {
         Ok(())
     }
 
-    fn step(&self, step: Step, repository: &Repository, workload: &Workload) -> Result<Sample, String> {
+    fn shelter<'p>(&'p self, prefix: &'p str) -> Shelter<'p> {
+        self.service.map_or(Shelter::Directory, |service| Shelter::Bucket(service, prefix))
+    }
+
+    /// What a repository takes up.
+    fn stored(&self, repository: &Repository<'_>, prefix: &str) -> Result<u64, String> {
+        match self.service {
+            None => bytes_in(&repository.place()),
+            Some(service) => service.bytes_in(&format!("{prefix}/")),
+        }
+    }
+
+    /// Runs it, and says what it took and what it asked.
+    fn timed(&self, job: &peers::timed::Job) -> Result<(Cost, Requests), String> {
+        let asked = || self.service.map(Service::take_requests).unwrap_or_default();
+        asked();
+        let cost = job.timed(self.work)?;
+        Ok((cost, asked()))
+    }
+
+    fn step(
+        &self,
+        step: Step,
+        repository: &Repository<'_>,
+        prefix: &str,
+        workload: &Workload,
+    ) -> Result<Sample, String> {
         let place = repository.place();
-        let before = bytes_in(&place)?;
-        let (cost, stored) = match step {
+        let before = self.stored(repository, prefix)?;
+        let ((cost, requests), stored) = match step {
             Step::First | Step::Unchanged | Step::Changed => {
                 let which = if step == Step::First { Snapshot::First } else { Snapshot::Last };
                 self.prepare(&workload.dir)?;
-                let cost = repository.backup(which, &workload.dir).timed(self.work)?;
-                let after = bytes_in(&place)?;
+                let cost = self.timed(&repository.backup(which, &workload.dir))?;
+                let after = self.stored(repository, prefix)?;
                 (cost, Some(if step == Step::First { after } else { after.saturating_sub(before) }))
             }
             Step::Restore => (self.restore(repository, workload)?, None),
             Step::Verify => {
                 self.prepare(&place)?;
-                (repository.verify().timed(self.work)?, None)
+                (self.timed(&repository.verify())?, None)
             }
             Step::Prune => {
                 repository.forget_first()?;
                 self.prepare(&place)?;
-                let cost = repository.prune().timed(self.work)?;
-                (cost, Some(bytes_in(&place)?))
+                let cost = self.timed(&repository.prune())?;
+                (cost, Some(self.stored(repository, prefix)?))
             }
         };
-        Ok(Sample { cost, stored })
+        Ok(Sample { cost, stored, requests })
     }
 
     /// Restores what was stored last and compares it with what is there. A restored tree stays until the workload is
     /// done: ext4 gives no inode out again for minutes after a file was deleted, and looking for others takes time, so
     /// that who restores after an `rm -r` would be the slower for it.
-    fn restore(&self, repository: &Repository, workload: &Workload) -> Result<Cost, String> {
+    fn restore(&self, repository: &Repository<'_>, workload: &Workload) -> Result<(Cost, Requests), String> {
         let restored_trees = self.restored_trees();
         std::fs::create_dir_all(&restored_trees).map_err(|e| format!("{}: {e}", restored_trees.display()))?;
         let number = std::fs::read_dir(&restored_trees).map_err(|e| e.to_string())?.count();
@@ -217,7 +252,7 @@ impl Race<'_> {
         let which = if steps(workload.kind).len() > 1 { Snapshot::Last } else { Snapshot::First };
         let job = repository.restore(which, &target)?;
         self.prepare(&repository.place())?;
-        let cost = job.timed(self.work)?;
+        let cost = self.timed(&job)?;
         let right = same_trees(&workload.dir, &restored(&target, &workload.dir));
         if workload.kind != Kind::Tree {
             remove(&target)?;
@@ -245,6 +280,10 @@ impl Race<'_> {
         match self.caches {
             Caches::Warm => {
                 let sink = &mut std::io::sink();
+                // What lies in a bucket is the service's to keep warm.
+                if !reads.exists() {
+                    return Ok(());
+                }
                 every_file(reads, &mut |path, _| {
                     std::fs::File::open(path).and_then(|mut file| std::io::copy(&mut file, sink)).map(drop)
                 })

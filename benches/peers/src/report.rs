@@ -5,9 +5,11 @@
 
 use crate::floor::{Against, FLOORS, MEMORY_MIB_MAX, Measure};
 use crate::race::{Caches, Column, Results, Sample, Step, steps};
+use crate::service::KINDS;
 use crate::tool::Tool;
 use crate::workload::{Kind, Workload};
 use peers::document::Origin;
+use std::time::Duration;
 
 /// What everybody should know beside the figures.
 pub struct Circumstances {
@@ -19,6 +21,8 @@ pub struct Circumstances {
     pub rounds: usize,
     /// The state of the page cache.
     pub caches: Caches,
+    /// How long each request to a service was held up, where repositories lay in a bucket.
+    pub latency: Option<Duration>,
     /// Who took part, with the version.
     pub versions: Vec<(Tool, String)>,
     /// Who did not, and why.
@@ -108,9 +112,36 @@ fn tables(circumstances: &Circumstances, results: &Results) -> Vec<Table> {
             Table { title: measure.title(), head, lines }
         })
         .collect();
-    let head = ["", "floor", "measured", ""].map(str::to_owned).to_vec();
-    all.push(Table { title: "Floors", head, lines: floors(results) });
+    // The floors are about directories.
+    if circumstances.latency.is_some() {
+        all.push(requests(circumstances, results, &tools));
+    } else {
+        let head = ["", "floor", "measured", ""].map(str::to_owned).to_vec();
+        all.push(Table { title: "Floors", head, lines: floors(results) });
+    }
     all
+}
+
+/// What was asked of the service, by kind.
+fn requests(circumstances: &Circumstances, results: &Results, tools: &[Tool]) -> Table {
+    let mut head = vec![String::new()];
+    head.extend(tools.iter().map(|tool| tool.name().to_owned()));
+    let columns = circumstances
+        .workloads
+        .iter()
+        .flat_map(|workload| steps(workload.kind).iter().map(|step| Column { kind: workload.kind, step: *step }));
+    let lines = columns.map(|column| {
+        let mut cells = vec![title(column, Measure::Wall)];
+        cells.extend(tools.iter().map(|tool| {
+            let samples = results.samples.get(&(column, *tool)).map(Vec::as_slice).unwrap_or_default();
+            let Some(sample) = best(samples) else { return "–".to_owned() };
+            let all: u64 = sample.requests.values().sum();
+            let kinds = KINDS.iter().filter_map(|kind| Some(format!("{} {kind}", sample.requests.get(kind)?)));
+            format!("{all}: {}", kinds.collect::<Vec<_>>().join(", "))
+        }));
+        cells
+    });
+    Table { title: "Requests", head, lines: lines.collect() }
 }
 
 /// What a tool needed, when that counts.
@@ -206,7 +237,7 @@ pub fn markdown(circumstances: &Circumstances, results: &Results) -> String {
 
 /// What has to be known to read the figures, one sentence each.
 fn notes(circumstances: &Circumstances, results: &Results) -> Vec<String> {
-    let Circumstances { origin, scale, rounds, caches, versions, absent, workloads } = circumstances;
+    let Circumstances { origin, scale, rounds, caches, latency, versions, absent, workloads } = circumstances;
     let Origin { date, commit, machine } = origin;
     let caches = match caches {
         Caches::Warm => "warm: what a command reads was read just before",
@@ -219,6 +250,13 @@ fn notes(circumstances: &Circumstances, results: &Results) -> Vec<String> {
     for workload in workloads {
         let megabytes = workload.bytes as f64 / 1e6;
         notes.push(format!("{}: {} file(s), {megabytes:.1} MB", workload.kind.name(), workload.files));
+    }
+    if let Some(latency) = latency {
+        let way = match latency.as_millis() {
+            0 => "on loopback, without added latency".to_owned(),
+            n => format!("every request held up for {n} ms"),
+        };
+        notes.push(format!("repositories in a bucket: {way}; packs as large as each tool likes"));
     }
     for (tool, version) in versions {
         notes.push(format!("{version}: {}", tool.settings()));
@@ -249,6 +287,7 @@ pub fn json(circumstances: &Circumstances, results: &Results) -> serde_json::Val
                 "peak_bytes": sample.cost.peak_bytes,
                 "others_cpu_secs": sample.cost.others,
                 "stored_bytes": sample.stored,
+                "requests": sample.requests,
             })
         })
     });
@@ -261,6 +300,7 @@ pub fn json(circumstances: &Circumstances, results: &Results) -> serde_json::Val
         "machine": circumstances.origin.machine,
         "scale": circumstances.scale,
         "rounds": circumstances.rounds,
+        "latency_ms": circumstances.latency.map(|latency| latency.as_millis() as u64),
         "caches": format!("{:?}", circumstances.caches).to_lowercase(),
         "versions": named(&circumstances.versions),
         "absent": named(&circumstances.absent),
@@ -272,10 +312,15 @@ pub fn json(circumstances: &Circumstances, results: &Results) -> serde_json::Val
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::Requests;
     use peers::timed::Cost;
 
     fn sample(wall: f64, stored: u64) -> Sample {
-        Sample { cost: Cost { wall, cpu: wall, peak_bytes: 1 << 20, others: 0.0 }, stored: Some(stored) }
+        Sample {
+            cost: Cost { wall, cpu: wall, peak_bytes: 1 << 20, others: 0.0 },
+            stored: Some(stored),
+            requests: Requests::from([("PUT", 3), ("GET", 4)]),
+        }
     }
 
     fn race() -> (Circumstances, Results) {
@@ -285,6 +330,7 @@ mod tests {
             scale: 1.0,
             rounds: 2,
             caches: Caches::Warm,
+            latency: None,
             versions,
             absent: vec![(Tool::Borg, "not found".into())],
             workloads: vec![Workload { kind: Kind::Noise, dir: "/".into(), files: 1, bytes: 1_000_000 }],
@@ -318,5 +364,14 @@ mod tests {
         let text = markdown(&circumstances, &results);
         assert!(text.contains("| incompressible: first backup | 2.00 | – | – |"), "{text}");
         assert!(text.contains("restic does not count: restored wrongly"), "{text}");
+    }
+
+    #[test]
+    fn of_a_bucket_requests_are_told_by_kind_and_floors_are_not() {
+        let (mut circumstances, results) = race();
+        circumstances.latency = Some(Duration::from_millis(20));
+        let text = markdown(&circumstances, &results);
+        assert!(text.contains("| incompressible: first backup | 7: 4 GET, 3 PUT | 7: 4 GET, 3 PUT |"), "{text}");
+        assert!(text.contains("every request held up for 20 ms") && !text.contains("Floors"), "{text}");
     }
 }

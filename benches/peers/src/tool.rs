@@ -4,7 +4,9 @@
 //! command line out. Secrets go through the environment and files of mode 0600, never through arguments. Every tool
 //! encrypts; every tool compresses by zstd at level 3 or what it calls its own nearest; every tool keeps its cache.
 
+use crate::service::Service;
 use peers::timed::Job;
+use std::ffi::OsString;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -28,6 +30,11 @@ pub enum Tool {
 impl Tool {
     /// All of them, ours first.
     pub const ALL: [Tool; 5] = [Tool::Backstay, Tool::Restic, Tool::Rustic, Tool::Borg, Tool::Bupstash];
+
+    /// Whether it stores in a bucket by itself.
+    pub fn knows_buckets(self) -> bool {
+        matches!(self, Tool::Backstay | Tool::Restic | Tool::Rustic)
+    }
 
     /// The program's name.
     pub fn name(self) -> &'static str {
@@ -63,23 +70,57 @@ pub enum Snapshot {
     Last,
 }
 
+/// Where a repository lies.
+#[derive(Clone, Copy)]
+pub enum Shelter<'a> {
+    /// In a directory beside its key and caches.
+    Directory,
+    /// In a bucket, behind a prefix.
+    Bucket(&'a Service, &'a str),
+}
+
 /// A tool with one repository, its key and its caches.
-#[derive(Clone, Debug)]
-pub struct Repository {
+#[derive(Clone)]
+pub struct Repository<'a> {
     tool: Tool,
     program: PathBuf,
     home: PathBuf,
+    shelter: Shelter<'a>,
 }
 
-impl Repository {
-    /// Describes a repository that lies in `home` with all that belongs to it. Nothing is on the disk yet.
-    pub fn new(tool: Tool, program: &Path, home: &Path) -> Repository {
-        Repository { tool, program: program.to_owned(), home: home.to_owned() }
+impl<'a> Repository<'a> {
+    /// Describes a repository whose key and caches lie in `home`. Nothing of it is anywhere yet.
+    pub fn new(tool: Tool, program: &Path, home: &Path, shelter: Shelter<'a>) -> Repository<'a> {
+        Repository { tool, program: program.to_owned(), home: home.to_owned(), shelter }
     }
 
-    /// Where the stored bytes are.
+    /// The directory that the stored bytes are in, when they are in one.
     pub fn place(&self) -> PathBuf {
         self.home.join("repository")
+    }
+
+    /// What the tool is told of where the repository is.
+    fn address(&self) -> OsString {
+        match (self.shelter, self.tool) {
+            (Shelter::Directory, _) => self.place().into(),
+            (Shelter::Bucket(..), Tool::Rustic) => "opendal:s3".into(),
+            (Shelter::Bucket(service, prefix), _) => {
+                format!("s3:http://{}/{}/{prefix}", service.endpoint(), service.bucket()).into()
+            }
+        }
+    }
+
+    /// What this tool reads about a service from a file in its home, rather than from the environment.
+    fn settings_file(&self) -> Option<String> {
+        let Shelter::Bucket(service, prefix) = self.shelter else { return None };
+        let (endpoint, bucket) = (service.endpoint(), service.bucket());
+        let (id, secret) = (&service.credentials().id, &service.credentials().secret);
+        (self.tool == Tool::Rustic).then(|| {
+            format!(
+                "[repository.options]\nbucket = \"{bucket}\"\nendpoint = \"http://{endpoint}\"\nroot = \"/{prefix}\"\n\
+                 region = \"us-east-1\"\naccess_key_id = \"{id}\"\nsecret_access_key = \"{secret}\"\n"
+            )
+        })
     }
 
     fn key(&self) -> PathBuf {
@@ -88,21 +129,25 @@ impl Repository {
 
     fn job(&self) -> Job {
         let cache = self.home.join("cache");
-        let job = Job::new(&self.program).env("HOME", &self.home).env("XDG_CACHE_HOME", &cache);
+        let mut job = Job::new(&self.program).env("HOME", &self.home).env("XDG_CACHE_HOME", &cache);
+        if let Shelter::Bucket(service, _) = self.shelter {
+            let who = service.credentials();
+            job = job.env("AWS_ACCESS_KEY_ID", &who.id).env("AWS_SECRET_ACCESS_KEY", &who.secret);
+        }
         match self.tool {
             Tool::Backstay => job
-                .env("BACKSTAY_REPOSITORY", self.place())
+                .env("BACKSTAY_REPOSITORY", self.address())
                 .env("BACKSTAY_KEY_FILE", self.key())
                 .env("BACKSTAY_CACHE_DIR", &cache)
                 .env("BACKSTAY_STATE_DIR", self.home.join("state"))
                 .words("--quiet --no-progress"),
             Tool::Restic => job
-                .env("RESTIC_REPOSITORY", self.place())
+                .env("RESTIC_REPOSITORY", self.address())
                 .env("RESTIC_PASSWORD_FILE", self.key())
                 .env("RESTIC_CACHE_DIR", &cache)
                 .words("--quiet"),
             Tool::Rustic => job
-                .env("RUSTIC_REPOSITORY", self.place())
+                .env("RUSTIC_REPOSITORY", self.address())
                 .env("RUSTIC_PASSWORD_FILE", self.key())
                 .words("--no-progress --log-level error"),
             Tool::Borg => job
@@ -124,15 +169,15 @@ impl Repository {
     /// What the tool said.
     pub fn init(&self) -> Result<(), String> {
         std::fs::create_dir_all(&self.home).map_err(|e| format!("{}: {e}", self.home.display()))?;
+        if let Some(settings) = self.settings_file() {
+            let dir = self.home.join(".config/rustic");
+            let written = std::fs::create_dir_all(&dir).and_then(|()| private(&dir.join("rustic.toml"), &settings));
+            written.map_err(|e| format!("{}: {e}", dir.display()))?;
+        }
         if self.tool == Tool::Bupstash {
             Job::new(&self.program).env("HOME", &self.home).words("new-key -o").arg(self.key()).output()?;
         } else {
-            let mut file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(self.key());
-            let written = file
-                .as_mut()
-                .map_err(|e| e.to_string())
-                .and_then(|file| file.write_all(PASSPHRASE.as_bytes()).map_err(|e| e.to_string()));
-            written.map_err(|e| format!("{}: {e}", self.key().display()))?;
+            private(&self.key(), PASSPHRASE).map_err(|e| format!("{}: {e}", self.key().display()))?;
         }
         let job = self.job();
         let job = match self.tool {
@@ -227,6 +272,12 @@ impl Repository {
         };
         one.map(|(_, id)| id.clone()).ok_or_else(|| format!("{} lists no snapshots", self.tool.name()))
     }
+}
+
+/// Writes a new file that only its owner may read.
+fn private(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())
 }
 
 /// One for all, because none of them is worth guarding.
@@ -350,7 +401,7 @@ mod tests {
     fn no_secret_is_in_an_argument() {
         let home = std::env::temp_dir().join(format!("peers-tool-{}", std::process::id()));
         for tool in Tool::ALL {
-            let repository = Repository::new(tool, Path::new("/bin/true"), &home);
+            let repository = Repository::new(tool, Path::new("/bin/true"), &home, Shelter::Directory);
             for job in [repository.backup(Snapshot::First, &home), repository.verify(), repository.prune()] {
                 let shown = format!("{job:?}");
                 let args = shown.split("env:").next().unwrap_or_default();

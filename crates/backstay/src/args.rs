@@ -142,6 +142,8 @@ pub enum Verb {
     /// What the repository holds
     #[command(visible_alias = "info")]
     Stats(c::stats::Args),
+    /// Look at everything a backup depends on, and say what to do
+    Doctor(c::doctor::Args),
     /// See backup, loss and recovery on this machine, in a temporary directory
     Demo(c::demo::Args),
     /// Print completions for a shell
@@ -176,6 +178,7 @@ impl Verb {
             Verb::Config(_) => "config",
             Verb::Key(_) => "key",
             Verb::Stats(_) => "stats",
+            Verb::Doctor(_) => "doctor",
             Verb::Demo(_) => "demo",
             Verb::Completions(_) => "completions",
             Verb::Man(_) => "man",

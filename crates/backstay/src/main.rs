@@ -86,6 +86,7 @@ fn run(verb: Verb, global: &args::Global, ctx: &Ctx, out: &mut Render) -> Result
         Verb::Config(args) => c::config::run(args, global, ctx, out),
         Verb::Key(args) => c::key::run(args, global, ctx, out),
         Verb::Stats(args) => c::stats::run(args, global, ctx, out),
+        Verb::Doctor(args) => c::doctor::run(args, global, ctx, out),
         Verb::Demo(args) => c::demo::run(args, global, ctx, out),
         Verb::Completions(args) => c::completions::run(args, global, ctx, out),
         Verb::Man(args) => c::man::run(args, global, ctx, out),

@@ -112,7 +112,7 @@ impl Show<'_> {
             let request = init::Request {
                 at: at.clone(),
                 key: FirstKey::NewFile(place.key()),
-                packs: PackSize::Disk,
+                layout: PackSize::Disk.into(),
                 on_network: NetworkPolicy::Accept,
             };
             let report = init::init(&self.ctx, &request)?;

@@ -46,6 +46,10 @@ impl Backend for Dry {
         self.0.lists_at_once()
     }
 
+    fn reads_at_once(&self) -> usize {
+        self.0.reads_at_once()
+    }
+
     fn warnings(&self) -> Vec<Warning> {
         self.0.warnings()
     }

@@ -116,6 +116,11 @@ impl From<StoreError> for Failure {
                 "store-denied",
                 "run this as a user, or with credentials, that may read and write the repository",
             ),
+            Kind::Locked => (
+                Exit::TargetUnreachable,
+                "object-locked",
+                "wait until its lock has run out: nobody can delete it before",
+            ),
             Kind::Full => {
                 (Exit::TargetUnreachable, "store-full", "make room there: forget snapshots and run `backstay prune`")
             }

@@ -6,13 +6,13 @@
 use crate::ctx::Ctx;
 use crate::failure::{Exit, Failure};
 use crate::open::{KeyFrom, Locator, remember};
-use repo::{Bundle, Credential, PackSize, RepoError, Repository};
+use repo::{Bundle, Credential, Layout, RepoError, Repository};
 use serde::Serialize;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use store::NetworkPolicy;
+use store::{Kind, NetworkPolicy, Store, StoreError};
 
 /// Below this many characters a passphrase gets a warning.
 const PASSPHRASE_CHARS_MIN: usize = 12;
@@ -31,8 +31,8 @@ pub struct Request {
     pub at: Locator,
     /// Its first key.
     pub key: FirstKey,
-    /// How large packs are.
-    pub packs: PackSize,
+    /// How large packs are, and what is locked.
+    pub layout: Layout,
     /// Whether it may lie on a network file system.
     pub on_network: NetworkPolicy,
 }
@@ -52,6 +52,10 @@ pub struct Report {
     pub key: &'static str,
     /// The key file that was written.
     pub key_file: Option<String>,
+    /// For how many days what is written is locked, where it is.
+    pub lock_days: Option<u32>,
+    /// How: `compliance` or `governance`.
+    pub lock_mode: Option<&'static str>,
     /// What its owner should know.
     pub warnings: Vec<String>,
 }
@@ -85,17 +89,17 @@ pub fn init(ctx: &Ctx, request: &Request) -> Result<Report, Failure> {
                     "the passphrase is short: with fewer than {PASSPHRASE_CHARS_MIN} characters it may be guessed"
                 ));
             }
-            let store = request.at.create(ctx, request.on_network)?;
-            let made = Repository::init(&store, &ctx.world, Some(&passphrase), &label, request.packs)?;
+            let store = place(ctx, request)?;
+            let made = Repository::init(&store, &ctx.world, Some(&passphrase), &label, request.layout)?;
             (made.0, "passphrase", None)
         }
         FirstKey::NewFile(path) => {
             let mut file = KeyFile::reserve(path)?;
-            let store = request.at.create(ctx, request.on_network)?;
+            let store = place(ctx, request)?;
             let owner = Bundle::owner(&ctx.world, &label);
             // First the key: a repository that nobody has a key to would stand in the way of the next try.
             file.write(owner.to_json().as_bytes())?;
-            let made = Repository::init_for(&store, &ctx.world, &owner, None, request.packs);
+            let made = Repository::init_for(&store, &ctx.world, &owner, None, request.layout);
             if made.is_ok() || crate::open::looks_like_one(&store).unwrap_or(true) {
                 file.keep();
             }
@@ -112,8 +116,25 @@ pub fn init(ctx: &Ctx, request: &Request) -> Result<Report, Failure> {
         format: repo::FORMAT,
         key,
         key_file: file,
+        lock_days: repository.lock_policy().map(|policy| policy.days),
+        lock_mode: repository.lock_policy().map(|policy| policy.mode.name()),
         warnings,
     })
+}
+
+/// The place, made where there is nothing yet, when it can do what is asked of it.
+fn place(ctx: &Ctx, request: &Request) -> Result<Store, Failure> {
+    if let (Locator::Local(path), Some(_)) = (&request.at, request.layout.lock) {
+        let what = format!("{} is a directory, and only buckets with object lock lock what is in them", path.display());
+        return Err(Failure::usage(what).help("leave --lock-days out, or name a bucket that has object lock"));
+    }
+    let store = request.at.create(ctx, request.on_network)?;
+    if request.layout.lock.is_some() && !store.has_locks()? {
+        let why = "the bucket has no object lock, which has to be turned on when a bucket is made";
+        let what = format!("lock what is in {}", store.address());
+        return Err(StoreError::new(Kind::Unsuitable, what, why).into());
+    }
+    Ok(store)
 }
 
 /// A new file for a key, readable by its owner only. Dropped before it is to be kept, it is removed.

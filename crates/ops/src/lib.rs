@@ -11,6 +11,7 @@ pub mod copy;
 mod ctx;
 pub mod demo;
 pub mod diff;
+pub mod doctor;
 mod dry;
 pub mod dump;
 mod failure;

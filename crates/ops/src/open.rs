@@ -146,10 +146,23 @@ impl Locator {
 
     /// As [`Locator::store`], with a cache before what is far away.
     pub(crate) fn cached_store(&self, ctx: &Ctx) -> Result<Store, Failure> {
+        self.store_before(ctx, Cache::Kept)
+    }
+
+    fn store_before(&self, ctx: &Ctx, cache: Cache) -> Result<Store, Failure> {
         // One directory for each view, which drops what the view does not show.
         let dir = |view: &str| {
             let name = blake3::hash(self.to_string().as_bytes()).to_hex();
-            ctx.cache_dir.join("objects").join(format!("{view}-{}", &name[..16]))
+            let dir = ctx.cache_dir.join("objects").join(format!("{view}-{}", &name[..16]));
+            match cache {
+                Cache::Kept => dir,
+                Cache::Fresh => {
+                    let fresh = dir.with_extension("fresh");
+                    // What another process has open of it, it keeps; the rest it fetches again.
+                    drop(std::fs::remove_dir_all(&fresh));
+                    fresh
+                }
+            }
         };
         let cached = match self {
             Locator::Local(_) => return self.store(ctx),
@@ -177,6 +190,15 @@ impl Locator {
             Locator::Past(..) => self.store(ctx)?,
         })
     }
+}
+
+/// What a cache holds when a run begins.
+#[derive(Clone, Copy)]
+enum Cache {
+    /// What earlier runs left.
+    Kept,
+    /// Nothing: all that is seen was read in this run, each object once.
+    Fresh,
 }
 
 /// Where a key or passphrase comes from.
@@ -332,12 +354,12 @@ pub fn open(ctx: &Ctx, at: &Locator, key: &KeyFrom) -> Result<Repository, Failur
     open_view(ctx, at, &at.cached_store(ctx)?, key)
 }
 
-/// As [`open`], without a cache: for who wants to know what the place itself holds.
+/// As [`open`], with an empty cache: for who wants to know what the place itself holds.
 ///
 /// # Errors
 /// As [`open`].
 pub fn open_uncached(ctx: &Ctx, at: &Locator, key: &KeyFrom) -> Result<Repository, Failure> {
-    open_view(ctx, at, &at.store(ctx)?, key)
+    open_view(ctx, at, &at.store_before(ctx, Cache::Fresh)?, key)
 }
 
 /// Of the past nothing is remembered: that it lacks what came later is no alarm.
@@ -367,7 +389,7 @@ fn open_unremembered(ctx: &Ctx, store: &Store, key: &KeyFrom) -> Result<Reposito
 }
 
 /// Compares the repository with what was seen of it before, and remembers what is new.
-fn check_memory(ctx: &Ctx, repository: &Repository) -> Result<(), Failure> {
+pub(crate) fn check_memory(ctx: &Ctx, repository: &Repository) -> Result<(), Failure> {
     let memory = memory_of(ctx, repository);
     let seen = match recall(&memory) {
         Ok(seen) => seen,

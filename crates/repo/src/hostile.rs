@@ -2,6 +2,7 @@
 
 mod forgeries;
 mod keys;
+mod locks;
 
 use crate::b64;
 use crate::capture::{Capture, CapturePlan, Committed, Outcome};
@@ -18,13 +19,15 @@ use crate::pack::{PackBuilder, PackHeader, PackKind, Packed, pack_key};
 use crate::pipeline::{Assurance, store_pack};
 use crate::prune::{Act, Grace, Life, MaxUnused, PrunePlan, PruneReport};
 use crate::read::{SnapshotReader, Want};
-use crate::repository::{PackSize, Repository};
+use crate::repository::{Layout, PackSize, Repository};
 use crate::seal::{ChunkKind, Codec, Compression, Member, Origin, Sealing, members_digest};
 use crate::tree::{Tree, Walk};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use store::{Backend, Clock, Key, Lanes, Listed, MemStore, Put, Shelf, Span, Store, StoreError, Timestamp, World};
+use store::{
+    Backend, Clock, Extended, Key, Lanes, Listed, Lock, MemStore, Put, Shelf, Span, Store, StoreError, Timestamp, World,
+};
 
 // ---- a store, a clock and a repository that tests hold in their hands -----------------------------------------------
 
@@ -61,6 +64,16 @@ impl Backend for Hooked {
     fn put_new(&self, key: &Key, body: &[u8]) -> std::result::Result<Put, StoreError> {
         self.fire(Op::Put, key.shelf());
         self.mem.put_new(key, body)
+    }
+    fn put_locked(&self, key: &Key, body: Vec<u8>, lock: Lock) -> std::result::Result<Put, StoreError> {
+        self.fire(Op::Put, key.shelf());
+        self.mem.put_locked(key, body, lock)
+    }
+    fn extend_locks(&self, keys: &[Key], enough: Timestamp, lock: Lock) -> std::result::Result<Extended, StoreError> {
+        self.mem.extend_locks(keys, enough, lock)
+    }
+    fn has_locks(&self) -> std::result::Result<bool, StoreError> {
+        self.mem.has_locks()
     }
     fn get(&self, key: &Key, span: Span) -> std::result::Result<Vec<u8>, StoreError> {
         self.mem.get(key, span)
@@ -117,9 +130,12 @@ struct Lab {
 
 impl Lab {
     fn new(pack_bytes: u32) -> (Lab, Repository) {
-        let (site, clock) = (Hooked::default(), Arc::new(Hand::default()));
+        Lab::at(Hooked::default(), Arc::new(Hand::default()), PackSize::Bytes(pack_bytes).into())
+    }
+
+    fn at(site: Hooked, clock: Arc<Hand>, layout: Layout) -> (Lab, Repository) {
         let (store, world) = places(&site, &clock);
-        let (repository, owner) = Repository::init(&store, &world, None, "t", PackSize::Bytes(pack_bytes)).unwrap();
+        let (repository, owner) = Repository::init(&store, &world, None, "t", layout).unwrap();
         (Lab { site, clock, owner }, repository)
     }
 

@@ -3,6 +3,7 @@
 //! Condemn: an object names the packs that nothing needs. Wait: until everybody who was at work then has ended. Sweep:
 //! look again, and delete by explicit name what is still not needed. Clocks only ever delay. It may not open contents.
 
+mod locks;
 mod marks;
 
 use self::marks::Marks;
@@ -118,6 +119,11 @@ pub struct PruneReport {
     pub runs_erased: u64,
     /// Why something condemned is not deleted yet: one sentence each.
     pub waiting_for: Vec<String>,
+    /// Locks that were extended because what they keep is still needed.
+    pub locks_extended: u64,
+    /// Where the place locks: what was deleted takes space until its lock has run out, at the latest then, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub locked_until: Option<String>,
     /// Bytes of half-written files of dead writers removed.
     pub tidied_bytes: u64,
 }
@@ -186,6 +192,8 @@ struct Keeper<'r, 'p> {
     own: Option<Announcement>,
     /// Given up by this prune for being silent: they still delay it.
     silent: BTreeSet<IntentId>,
+    /// What was to be deleted and could not be because it is locked.
+    left: BTreeSet<Key>,
     report: PruneReport,
 }
 
@@ -202,9 +210,8 @@ impl Repository {
             Act::Preview => None,
             Act::Do => Some(self.announce(Work::Keep, &plan.process)?.ok_or(RepoError::Fenced)?),
         };
-        let silent = BTreeSet::new();
-        let keeper =
-            Keeper { repository: self, plan, on, signing, reaper, own, silent, report: PruneReport::default() };
+        let (silent, left, report) = (BTreeSet::new(), BTreeSet::new(), PruneReport::default());
+        let keeper = Keeper { repository: self, plan, on, signing, reaper, own, silent, left, report };
         match keeper.run() {
             Err(RepoError::Store(e)) if e.is_absent() => {
                 Err(RepoError::Busy(format!("the repository was changed meanwhile ({e}): run it again")))
@@ -297,6 +304,7 @@ impl Keeper<'_, '_> {
         if !dead.is_empty() || !runs.is_empty() {
             self.condemn_and_sweep(&state, Doomed { packs: dead, copies: Vec::new(), runs }, &listed)?;
         }
+        let repacked: HashSet<PackId> = repack.iter().copied().collect();
         match self.repack(&live, uses, &repack) {
             Ok(copies) if !repack.is_empty() => {
                 let doomed = Doomed { packs: repack, copies, runs: Vec::new() };
@@ -312,6 +320,7 @@ impl Keeper<'_, '_> {
         self.drop_names(&at_work, &gone)?;
         self.merge_tables(&at_work)?;
         self.clean(&at_work)?;
+        self.extend_locks(&marks.uses, &repacked)?;
         Ok(self.report)
     }
 
@@ -370,7 +379,7 @@ impl Keeper<'_, '_> {
                 at_work.ended.extend(intent.keys);
             } else if (dead || silent) && self.plan.act == Act::Do {
                 // Giving somebody up is deleting what they announced: they look for it before and after they commit.
-                self.reaper.delete_all(&intent.keys)?;
+                self.delete_all(&intent.keys)?;
                 if intent.kind == Work::Write {
                     fenced.push(id);
                 }
@@ -683,13 +692,13 @@ impl Keeper<'_, '_> {
         }
         let runs: Vec<RunId> = ripe.iter().flat_map(|(_, list)| list.runs.iter().copied()).collect();
         self.sweep(index, &doomed, &runs, listed)?;
-        self.reaper.delete_all(&ripe.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>())?;
+        self.delete_all(&ripe.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>())?;
         // A waiting list goes with the last list that it is about.
         let now = intent::condemned(&self.repository.store, &self.repository.trust)?;
         let still_there: HashSet<String> = now.iter().map(|(key, _)| key.name().to_owned()).collect();
         for (key, list) in now {
             if !list.of.is_empty() && !list.of.iter().any(|of| still_there.contains(of)) {
-                self.reaper.delete(&key)?;
+                self.delete_all(&[key])?;
             }
         }
         Ok(doomed.into_iter().collect())
@@ -701,7 +710,7 @@ impl Keeper<'_, '_> {
         self.replace_tables(index, &doomed.iter().copied().collect())?;
         for (n, batch) in doomed.chunks(DELETE_BATCH).enumerate() {
             self.step("deleting", (n * DELETE_BATCH) as u64, doomed.len() as u64)?;
-            self.reaper.delete_all(&batch.iter().map(pack_key).collect::<Vec<_>>())?;
+            self.delete_all(&batch.iter().map(pack_key).collect::<Vec<_>>())?;
             self.report.packs_swept += batch.len() as u64;
             self.report.bytes_freed += batch.iter().filter_map(|id| listed.get(id)).sum::<u64>();
         }
@@ -709,7 +718,7 @@ impl Keeper<'_, '_> {
     }
 
     /// Writes anew the tables that name one of these packs, without them.
-    fn replace_tables(&self, index: &Index, gone: &HashSet<PackId>) -> Result<()> {
+    fn replace_tables(&mut self, index: &Index, gone: &HashSet<PackId>) -> Result<()> {
         let mut tables: BTreeMap<DomainId, TableBuilder> = BTreeMap::new();
         let mut old = Vec::new();
         for table in 0..index.table_count() {
@@ -727,12 +736,12 @@ impl Keeper<'_, '_> {
         for (domain, table) in tables {
             self.write_table(domain, table)?;
         }
-        Ok(self.reaper.delete_all(&old)?)
+        self.delete_all(&old)
     }
 
     /// Takes packs that are gone and that nothing needs out of the tables: a run that was given up may have named them
     /// after they were swept.
-    fn drop_names(&self, at_work: &AtWork, unlisted: &HashSet<PackId>) -> Result<()> {
+    fn drop_names(&mut self, at_work: &AtWork, unlisted: &HashSet<PackId>) -> Result<()> {
         if unlisted.is_empty() || !at_work.open.is_empty() {
             return Ok(());
         }
@@ -759,9 +768,8 @@ impl Keeper<'_, '_> {
             used.clear();
         }
         for run in runs.iter().filter(|run| !used.contains(run)) {
-            for listed in repository.store.list_prefix(Shelf::Runs, &run.to_string())? {
-                self.reaper.delete(&listed.key)?;
-            }
+            let keys = repository.store.list_prefix(Shelf::Runs, &run.to_string())?;
+            self.delete_all(&keys.into_iter().map(|listed| listed.key).collect::<Vec<_>>())?;
             self.report.runs_erased += 1;
         }
         Ok(())
@@ -830,7 +838,7 @@ impl Keeper<'_, '_> {
         }
         // With a table that cannot be read, what names these packs could stay behind.
         self.sweep(&self.sound_index()?, &packs, &runs, listed)?;
-        self.reaper.delete(&key)?;
+        self.delete_all(&[key])?;
         Ok(())
     }
 
@@ -857,7 +865,7 @@ impl Keeper<'_, '_> {
             }
             self.write_table(domain, builder)?;
             let old: Vec<Key> = tables.iter().map(|table| index.table_key(*table).clone()).collect();
-            self.reaper.delete_all(&old)?;
+            self.delete_all(&old)?;
             self.report.tables_merged += tables.len() as u64;
         }
         Ok(())
@@ -869,14 +877,13 @@ impl Keeper<'_, '_> {
         let state = State::load(store, trust)?.whole()?;
         if state.heads.len() > HEADS_MAX {
             let folded: Vec<Key> = state.heads.iter().map(head::head_key).collect();
-            let delete = || self.reaper.delete_all(&folded);
             if store::sabotaged("fold heads by deleting first") {
-                delete()?;
+                self.delete_all(&folded)?;
             }
             head::commit(store, trust, &self.signing, &state.checkpoint(world))?;
-            delete()?;
+            self.delete_all(&folded)?;
         }
-        self.reaper.delete_all(&at_work.ended)?;
+        self.delete_all(&at_work.ended)?;
         self.report.tidied_bytes = self.reaper.tidy()?;
         Ok(())
     }

@@ -10,6 +10,7 @@ use crate::id::{ChunkId, DomainId, IntentId, PackId};
 use crate::index::{Index, Place};
 use crate::intent::{Announcement, Process, Work};
 use crate::keys::IdKeys;
+use crate::lanes;
 use crate::pack::{self, pack_key};
 use crate::repository::Repository;
 use crate::runs::Runs;
@@ -290,7 +291,7 @@ pub struct Want {
 pub type Sink<'a> = &'a (dyn Fn(&Want, &[u8]) -> Result<()> + Sync);
 
 impl Chunks {
-    /// Fetches chunks in the order in which packs hold them, each record once, on all lanes.
+    /// Fetches chunks in the order in which packs hold them, each record once, on as many lanes as the place wants.
     pub(crate) fn fetch(&self, world: &World, wants: &[Want], sink: Sink<'_>) -> Result<Vec<(usize, RepoError)>> {
         let mut order: Vec<usize> = (0..wants.len()).collect();
         order.sort_unstable_by_key(|i| {
@@ -302,7 +303,7 @@ impl Chunks {
         let failed: Mutex<Vec<(usize, RepoError)>> = Mutex::default();
         let fatal: Mutex<Option<RepoError>> = Mutex::default();
         let over = AtomicBool::new(false);
-        world.lanes.each(&|| {
+        lanes::reading(world, &self.store).each(&|| {
             while !over.load(Ordering::Relaxed) {
                 let Some(span) = spans.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
                 let result = match world.stop.requested() {

@@ -3,12 +3,12 @@
 //! It never deletes at the destination: a copy prunes on its own, so that what is deleted here lives on there.
 
 use crate::error::{RepoError, Result};
+use crate::lanes;
 use crate::prune::Act;
 use crate::repository::Repository;
 use serde::Serialize;
 use std::collections::HashSet;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use store::{Key, Listed, Shelf, Span, Store, World};
 
 /// How far a copy is.
@@ -60,6 +60,7 @@ pub fn replicate(
         Ok(_) | Err(RepoError::NoRepository(_)) => {}
         Err(e) => return Err(e),
     }
+    let to = &to.locking(Repository::lock_policy_of(from, &mut warnings)?, &world.clock);
     // What refers is listed before, and copied after, what it refers to: so that whatever is cut off or committed
     // meanwhile, nothing at the destination names what is not there. Announcements and condemned lists are about one
     // place, not about the repository. Tables are listed first of all: a prune replaces those that name what it sweeps, so
@@ -139,29 +140,16 @@ fn still_there(from: &Store, shelf: Shelf, seen: &[Listed]) -> Result<()> {
 }
 
 fn copy_part(from: &Store, to: &Store, world: &World, part: &[Listed], on: &(dyn Fn(u64) + Sync)) -> Result<()> {
-    let next = AtomicUsize::new(0);
-    let failed: Mutex<Option<RepoError>> = Mutex::default();
-    world.lanes.each(&|| {
-        while failed.lock().expect("no holder panics").is_none() {
-            let Some(listed) = part.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
-            let copy = || -> Result<u64> {
-                if world.stop.requested() {
-                    return Err(RepoError::Stopped);
-                }
-                let body = from.get_checked(&listed.key).map_err(|e| match e.is_absent() {
-                    true => pruned_meanwhile(),
-                    false => e.into(),
-                })?;
-                to.put_new(&listed.key, &body)?;
-                Ok(body.len() as u64)
-            };
-            match copy() {
-                Ok(bytes) => on(bytes),
-                Err(e) => {
-                    failed.lock().expect("no holder panics").get_or_insert(e);
-                }
-            }
-        }
-    });
-    failed.into_inner().expect("no holder panics").map_or(Ok(()), Err)
+    let over = (world, lanes::reading(world, from));
+    // A body is held while it is stored, by some stores twice.
+    lanes::each(over, part, &|listed| listed.bytes * 2, &|listed| {
+        let body = from.get_checked(&listed.key).map_err(|e| match e.is_absent() {
+            true => pruned_meanwhile(),
+            false => e.into(),
+        })?;
+        let bytes = body.len() as u64;
+        to.put_owned(&listed.key, body)?;
+        on(bytes);
+        Ok(())
+    })
 }

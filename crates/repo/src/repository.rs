@@ -11,7 +11,7 @@ use crate::keys::{
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use store::{Key, Kind, Put, Reaper, Shelf, Span, Store, StoreError, World};
+use store::{Key, Kind, LockMode, LockPolicy, Put, Reaper, Shelf, Span, Store, StoreError, World};
 use zeroize::Zeroizing;
 
 const CONFIG_NAME: &str = "backstay.json";
@@ -20,6 +20,8 @@ const CONFIG_CONTEXT: &[u8] = b"backstay v1 config\0";
 const KEY_BYTES_MAX: u64 = 64 << 10;
 /// Secrets are stored twice, so that one bad sector does not lose them.
 const COPIES: [&str; 2] = ["a", "b"];
+/// The mandatory feature of repositories whose writers lock what they write.
+const LOCK_FEATURE: &str = "lock";
 /// The format this program writes and the latest it reads.
 pub const FORMAT: u32 = 1;
 
@@ -35,6 +37,32 @@ pub(crate) struct Config {
     pub(crate) chunker: Cuts,
     pub(crate) pack_bytes: u32,
     pub(crate) generation: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lock: Option<LockTerms>,
+}
+
+/// What is locked, as it stands in the configuration.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct LockTerms {
+    mode: String,
+    days: u32,
+}
+
+impl Config {
+    /// What is to be locked.
+    fn lock_policy(&self) -> Option<LockPolicy> {
+        let terms = self.lock.as_ref()?;
+        Some(LockPolicy { mode: LockMode::parse(&terms.mode)?, days: terms.days })
+    }
+
+    /// Whether feature and terms go together, and the terms are possible.
+    fn locks_are_sound(&self) -> bool {
+        let named = self.features.iter().any(|feature| feature == LOCK_FEATURE);
+        match self.lock_policy() {
+            Some(policy) => named && (1..=LockPolicy::DAYS_MAX).contains(&policy.days),
+            None => !named && self.lock.is_none(),
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -73,6 +101,21 @@ pub enum PackSize {
     Bytes(u32),
 }
 
+/// What a new repository is to be like.
+#[derive(Clone, Copy, Debug)]
+pub struct Layout {
+    /// How large its packs are.
+    pub packs: PackSize,
+    /// What its writers lock.
+    pub lock: Option<LockPolicy>,
+}
+
+impl From<PackSize> for Layout {
+    fn from(packs: PackSize) -> Layout {
+        Layout { packs, lock: None }
+    }
+}
+
 fn config_key() -> Key {
     Key::new(Shelf::Root, CONFIG_NAME).expect("a good name")
 }
@@ -103,10 +146,10 @@ impl Repository {
         world: &World,
         passphrase: Option<&Zeroizing<String>>,
         label: &str,
-        packs: PackSize,
+        layout: impl Into<Layout>,
     ) -> Result<(Repository, Bundle)> {
         let owner = Bundle::owner(world, label);
-        Ok((Repository::init_for(store, world, &owner, passphrase, packs)?, owner))
+        Ok((Repository::init_for(store, world, &owner, passphrase, layout)?, owner))
     }
 
     /// As [`Repository::init`], for an owner whose keys were made, and may have been stored, before.
@@ -118,8 +161,10 @@ impl Repository {
         world: &World,
         bundle: &Bundle,
         passphrase: Option<&Zeroizing<String>>,
-        packs: PackSize,
+        layout: impl Into<Layout>,
     ) -> Result<Repository> {
+        let Layout { packs, lock } = layout.into();
+        let store = &store.locking(lock, &world.clock);
         if store.size(&config_key())?.is_some() || !store.list_prefix(Shelf::Keys, "config.")?.is_empty() {
             return Err(RepoError::AlreadyExists(store.address()));
         }
@@ -144,7 +189,7 @@ impl Repository {
         let config = Config {
             format: FORMAT,
             suite: 1,
-            features: Vec::new(),
+            features: lock.iter().map(|_| LOCK_FEATURE.to_owned()).collect(),
             repository: bundle.repository,
             created: crate::time::text(world.clock.now()),
             root: hex(&root.public()),
@@ -152,6 +197,7 @@ impl Repository {
             chunker: Cuts::DEFAULT,
             pack_bytes,
             generation: 1,
+            lock: lock.map(|lock| LockTerms { mode: lock.mode.name().to_owned(), days: lock.days }),
         };
         put_masters(store, bundle, &config)?;
         if let Some(passphrase) = passphrase {
@@ -194,6 +240,7 @@ impl Repository {
                 other => other?,
             }
         }
+        let store = &store.locking(config.lock_policy(), &world.clock);
         let keyring = Keyring { bundle };
         let own = keyring.signing().and_then(|signing| trust.revoked(signing.id()).map(str::to_owned));
         if let Some(at) = own {
@@ -214,6 +261,11 @@ impl Repository {
         Ok(body)
     }
 
+    /// What is to be locked of the repository in this place, in whatever place it is copied to.
+    pub(crate) fn lock_policy_of(store: &Store, warnings: &mut Vec<String>) -> Result<Option<LockPolicy>> {
+        Ok(read_config(store, warnings)?.lock_policy())
+    }
+
     /// Which repository is in this place, as far as one can tell without a key.
     pub(crate) fn identity_of(store: &Store, warnings: &mut Vec<String>) -> Result<RepositoryId> {
         read_config(store, warnings).map(|config| config.repository)
@@ -222,6 +274,11 @@ impl Repository {
     /// Its id.
     pub fn id(&self) -> RepositoryId {
         self.config.repository
+    }
+
+    /// What its writers lock, and for how long.
+    pub fn lock_policy(&self) -> Option<LockPolicy> {
+        self.config.lock_policy()
     }
 
     /// When it was made, RFC 3339.
@@ -572,7 +629,7 @@ fn parse_config(store: &Store, object: &[u8]) -> Result<Config> {
     if version.format > FORMAT {
         return Err(later(format!("format {}", version.format)));
     }
-    if let Some(feature) = version.features.first() {
+    if let Some(feature) = version.features.iter().find(|feature| *feature != LOCK_FEATURE) {
         return Err(later(format!("the feature {feature:?}")));
     }
     let config: Config = serde_json::from_str(line).map_err(|_| bad("cannot be read"))?;
@@ -584,6 +641,7 @@ fn parse_config(store: &Store, object: &[u8]) -> Result<Config> {
         return Err(bad("has a bad signature"));
     }
     let sound = config.format == 1 && config.suite == 1 && config.chunker.are_sound();
+    let sound = sound && config.locks_are_sound();
     if !sound || !(1 << 10..=64 << 20).contains(&config.pack_bytes) {
         return Err(bad("has impossible parameters"));
     }

@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::index::Index;
+use crate::intent::{self, Process};
 use crate::repository::Repository;
 use serde::Serialize;
 use store::Shelf;
@@ -31,7 +32,28 @@ pub struct RepositoryStats {
     pub total_bytes: u64,
 }
 
+/// What is under way, or was left by who did not end.
+#[derive(Clone, Debug, Default)]
+pub struct Leftovers {
+    /// Who announced work and has not ended it; `None` for who cannot be named with the key at hand.
+    pub open: Vec<Option<Process>>,
+    /// Lists of packs that wait to be deleted.
+    pub condemned: usize,
+}
+
 impl Repository {
+    /// What is under way, or was left.
+    ///
+    /// # Errors
+    /// Whatever the store returns.
+    pub fn leftovers(&self) -> Result<Leftovers> {
+        let (announced, _) = intent::announced(&self.store, &self.trust, &|d| self.keep_key(d))?;
+        let open = announced.into_values().filter(|intent| !intent.ended).map(|intent| intent.process);
+        let lists = intent::condemned(&self.store, &self.trust)?;
+        let condemned = lists.iter().filter(|(_, list)| list.of.is_empty()).count();
+        Ok(Leftovers { open: open.collect(), condemned })
+    }
+
     /// Counts and sizes, from listings and the index.
     ///
     /// # Errors

@@ -9,13 +9,14 @@ use crate::head::{Snapshot, State, head_key};
 use crate::id::{ChunkId, IntentId, PackId, SnapshotId};
 use crate::index::Index;
 use crate::intent::{self, Process};
+use crate::lanes;
 use crate::pack::{self, Packed, pack_key};
 use crate::read::{Checked, Chunks, Reading};
 use crate::repository::Repository;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use store::{Kind, Listed, Shelf, Store, World};
 
 /// The most paths that are named per snapshot.
@@ -151,26 +152,11 @@ impl<'a> Counts<'a> {
     }
 }
 
-/// Runs `each` over all items on all lanes. Stops at the first error that is not about one item.
-fn on_lanes<T: Sync>(world: &World, items: &[T], each: &(dyn Fn(&T) -> Result<()> + Sync)) -> Result<()> {
-    let next = AtomicUsize::new(0);
-    let failed: Mutex<Option<RepoError>> = Mutex::default();
-    world.lanes.each(&|| {
-        while failed.lock().expect("no holder panics").is_none() {
-            let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
-            let result = if world.stop.requested() { Err(RepoError::Stopped) } else { each(item) };
-            if let Err(e) = result {
-                failed.lock().expect("no holder panics").get_or_insert(e);
-            }
-        }
-    });
-    failed.into_inner().expect("no holder panics").map_or(Ok(()), Err)
-}
-
 /// Compares the bytes of every object of `shelves` with its name. Needs no key.
 fn check_digests(store: &Store, world: &World, objects: &[Listed], counts: &Counts<'_>) -> Result<()> {
     let total = objects.len() as u64;
-    on_lanes(world, objects, &|listed| {
+    let on = (world, lanes::reading(world, store));
+    lanes::each(on, objects, &|listed| listed.bytes, &|listed| {
         match store.get_checked(&listed.key) {
             Ok(body) => counts.step("digests", total, body.len() as u64),
             // A prune takes such away while this runs. Whether what is gone is missed, other checks tell.
@@ -517,7 +503,9 @@ impl Repository {
         let total = packs.len() as u64;
         let opened = AtomicU64::new(0);
         let bad: Mutex<(HashSet<PackId>, HashSet<ChunkId>)> = Mutex::default();
-        on_lanes(&self.world, packs, &|(id, is_needed)| {
+        let on = (&self.world, lanes::reading(&self.world, &self.store));
+        let bytes = u64::from(self.config.pack_bytes);
+        lanes::each(on, packs, &|_| bytes, &|(id, is_needed)| {
             let key = pack_key(id);
             let checked = self.store.get_checked(&key).map_err(RepoError::from).and_then(|bytes| {
                 counts.step("packs", total, bytes.len() as u64);

@@ -7,8 +7,11 @@
 //! Where data comes from and goes: from the store below; to files that anybody may remove at any time.
 
 use crate::error::{Kind, StoreError};
+use crate::finding::Finding;
 use crate::key::{Key, Shelf};
+use crate::lock::{Extended, Lock};
 use crate::store::{Backend, Listed, Put, Span, Warning};
+use crate::world::Timestamp;
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -19,6 +22,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What is kept. Keys and the data keys of runs are not: a copy on a disk would outlive their removal.
 const KEPT: [Shelf; 3] = [Shelf::Heads, Shelf::Condemned, Shelf::Index];
+/// Where the ends of locks are kept: one line each, in seconds, cut and never rounded up.
+const LOCKS: &str = "locks";
 /// Files kept open. Index tables are read in small pieces, again and again.
 const OPEN_MAX: usize = 256;
 
@@ -141,6 +146,32 @@ impl CachedStore {
         seen.there.extend(there);
     }
 
+    /// When locks end, as far as it was seen.
+    fn known_ends(&self) -> HashMap<Key, Timestamp> {
+        let text = fs::read_to_string(self.dir.join(LOCKS)).unwrap_or_default();
+        let ends = text.lines().filter_map(|line| {
+            let (secs, path) = line.split_once(' ')?;
+            Some((Key::from_path(path)?, Timestamp::new(secs.parse().ok()?, 0)))
+        });
+        ends.collect()
+    }
+
+    /// Keeps when these locks end, and nothing else. What cannot be kept is asked for again.
+    fn keep_ends(&self, ends: &[(&Key, Timestamp)]) {
+        let temp = self.dir.join(format!(".{}.{}", std::process::id(), self.temps.fetch_add(1, Ordering::Relaxed)));
+        let write = || -> io::Result<()> {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+            let file = File::options().write(true).create_new(true).mode(0o600).open(&temp)?;
+            let mut out = io::BufWriter::new(file);
+            ends.iter().try_for_each(|(key, end)| writeln!(out, "{} {key}", end.secs()))?;
+            out.flush()?;
+            fs::rename(&temp, self.dir.join(LOCKS))
+        };
+        if write().is_err() {
+            drop(fs::remove_file(&temp));
+        }
+    }
+
     fn fetch(&self, key: &Key) -> Result<Vec<u8>, StoreError> {
         let body = self.store.get(key, Span::Tail { len: key.shelf().bytes_max() + 1 })?;
         self.keep(key, &body);
@@ -177,6 +208,34 @@ impl Backend for CachedStore {
 
     fn put_owned(&self, key: &Key, body: Vec<u8>) -> Result<Put, StoreError> {
         if is_kept(key) { self.put_new(key, &body) } else { self.store.put_owned(key, body) }
+    }
+
+    fn put_locked(&self, key: &Key, body: Vec<u8>, lock: Lock) -> Result<Put, StoreError> {
+        if !is_kept(key) {
+            return self.store.put_locked(key, body, lock);
+        }
+        let put = self.store.put_locked(key, body.clone(), lock)?;
+        self.keep(key, &body);
+        Ok(put)
+    }
+
+    /// Asks only for locks that are not known to last: they end no earlier than they did.
+    fn extend_locks(&self, keys: &[Key], enough: Timestamp, lock: Lock) -> Result<Extended, StoreError> {
+        let mut ends = self.known_ends();
+        let near: Vec<Key> = keys.iter().filter(|key| ends.get(key).is_none_or(|end| *end < enough)).cloned().collect();
+        let extended = self.store.extend_locks(&near, enough, lock)?;
+        ends.extend(near.into_iter().zip(extended.ends));
+        let ends: Vec<(&Key, Timestamp)> = keys.iter().filter_map(|key| Some((key, *ends.get(key)?))).collect();
+        self.keep_ends(&ends);
+        Ok(Extended { ends: ends.into_iter().map(|(_, end)| end).collect(), count: extended.count })
+    }
+
+    fn has_locks(&self) -> Result<bool, StoreError> {
+        self.store.has_locks()
+    }
+
+    fn examine(&self) -> Vec<Finding> {
+        self.store.examine()
     }
 
     fn get(&self, key: &Key, span: Span) -> Result<Vec<u8>, StoreError> {
@@ -240,6 +299,10 @@ impl Backend for CachedStore {
 
     fn pack_bytes(&self) -> u32 {
         self.store.pack_bytes()
+    }
+
+    fn reads_at_once(&self) -> usize {
+        self.store.reads_at_once()
     }
 
     fn warnings(&self) -> Vec<Warning> {

@@ -9,6 +9,8 @@ pub enum Kind {
     Absent,
     /// Not allowed: permissions, credentials, read-only.
     Denied,
+    /// The object is locked until a date that has not come.
+    Locked,
     /// No space or quota left.
     Full,
     /// The place does not answer, or failed in a way that may pass (I/O error, timeout).

@@ -8,8 +8,10 @@
 
 mod cached;
 mod error;
+mod finding;
 mod key;
 mod local;
+mod lock;
 mod mem;
 mod reaper;
 mod s3;
@@ -21,8 +23,10 @@ pub mod conformance;
 
 pub use cached::CachedStore;
 pub use error::{Kind, StoreError};
+pub use finding::{Finding, State};
 pub use key::{Key, Shelf};
 pub use local::{LocalStore, NetworkPolicy};
+pub use lock::{Extended, Lock, LockMode, LockPolicy};
 pub use mem::MemStore;
 pub use reaper::Reaper;
 pub use s3::{PastStore, S3Identity, S3Place, S3Store};

@@ -12,6 +12,7 @@ mod temp;
 mod tests;
 
 use crate::error::{Kind, StoreError};
+use crate::finding::Finding;
 use crate::key::{Key, Shelf};
 use crate::store::{Backend, Listed, Put, Span, Warning};
 use handles::Handles;
@@ -265,6 +266,51 @@ struct Walk<'a> {
     found: Vec<Listed>,
 }
 
+/// What a close look finds.
+impl LocalStore {
+    fn promises(&self) -> Finding {
+        const NAME: &str = "promises";
+        let what = format!("try the file system of {}", self.path.display());
+        let proof = self.dir_for_writing(TMP, &what).and_then(|tmp| place::prove(&tmp, &what));
+        match proof {
+            Ok(()) => Finding::ok(NAME, "the file system replaces nothing unasked, and its locks hold"),
+            Err(e) if e.kind == Kind::Denied => {
+                Finding::unknown(NAME, e.to_string(), "who backs up must be able to write there; who restores need not")
+            }
+            Err(e) => Finding::problem(NAME, e.to_string(), "put the repository on another file system"),
+        }
+    }
+
+    fn space(&self) -> Finding {
+        const NAME: &str = "free-space";
+        let help = "make room: forget snapshots and prune, or use a larger disk";
+        let Some(room) = self.room() else {
+            return Finding::unknown(NAME, "the file system does not count its space", "");
+        };
+        let all = rustix::fs::fstatvfs(&self.root).map_or(0, |stat| stat.f_blocks.saturating_mul(stat.f_frsize));
+        let text = format!("{} MiB of {} MiB are free", room >> 20, all >> 20);
+        match room {
+            _ if room < crate::store::RESERVE_BYTES + u64::from(self.pack_bytes()) => {
+                Finding::problem(NAME, text, help)
+            }
+            _ if room < all / 20 => Finding::warning(NAME, text, help),
+            _ => Finding::ok(NAME, text),
+        }
+    }
+
+    fn dead_temps(&self) -> Option<Finding> {
+        let tmp = self.dir(TMP).ok()?;
+        let names = Dir::read_from(&tmp).ok()?.filter_map(Result::ok);
+        let files = names.filter(|entry| matches!(entry.file_type(), FileType::RegularFile | FileType::Unknown));
+        let sizes: Vec<u64> = files.filter_map(|entry| temp::bytes_if_dead(&tmp, entry.file_name()).ok()?).collect();
+        let text = format!("{} files of writers that died, {} MiB", sizes.len(), sizes.iter().sum::<u64>() >> 20);
+        Some(match sizes.len() {
+            0 => Finding::ok("leftover-files", "no writer that died left a file behind"),
+            _ => Finding::warning("leftover-files", text, "backstay prune removes them"),
+        })
+    }
+}
+
 impl Backend for LocalStore {
     fn put_new(&self, key: &Key, body: &[u8]) -> Result<Put, StoreError> {
         let what = format!("write {key}");
@@ -393,6 +439,11 @@ impl Backend for LocalStore {
             }
         }
         Ok(freed)
+    }
+
+    fn examine(&self) -> Vec<Finding> {
+        let leftovers = self.dead_temps();
+        [place::finding(self.place, &self.path), self.promises(), self.space()].into_iter().chain(leftovers).collect()
     }
 
     fn room(&self) -> Option<u64> {

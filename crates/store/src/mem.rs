@@ -4,7 +4,9 @@
 
 use crate::error::{Kind, StoreError};
 use crate::key::{Key, Shelf};
+use crate::lock::{Extended, Lock};
 use crate::store::{Backend, Listed, Put, Span, Warning};
+use crate::world::{Clock, Timestamp};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,6 +19,9 @@ pub struct MemStore(Arc<Mutex<Inner>>);
 struct Inner {
     shelves: BTreeMap<Shelf, BTreeMap<String, Vec<u8>>>,
     fault: Option<Fault>,
+    /// When locks end, and the clock that they go by; without one nothing is locked.
+    locks: BTreeMap<Key, Lock>,
+    clock: Option<Arc<dyn Clock>>,
 }
 
 struct Fault {
@@ -28,6 +33,18 @@ impl MemStore {
     /// An empty store.
     pub fn new() -> Self {
         MemStore::default()
+    }
+
+    /// An empty store with locks that go by this clock. It refuses to delete what is locked.
+    pub fn with_locks(clock: &Arc<dyn Clock>) -> Self {
+        let store = MemStore::new();
+        store.lock().clock = Some(Arc::clone(clock));
+        store
+    }
+
+    /// The lock of an object, where it has one.
+    pub fn lock_of(&self, key: &Key) -> Option<Lock> {
+        self.lock().locks.get(key).copied()
     }
 
     /// Changes the bytes of an object behind everybody's back, as bit rot does.
@@ -104,6 +121,38 @@ impl Backend for MemStore {
         }
     }
 
+    fn put_locked(&self, key: &Key, body: Vec<u8>, lock: Lock) -> Result<Put, StoreError> {
+        let put = self.put_new(key, &body)?;
+        let mut inner = self.lock();
+        if inner.clock.is_some() && put == Put::New {
+            inner.locks.insert(key.clone(), lock);
+        }
+        Ok(put)
+    }
+
+    fn extend_locks(&self, keys: &[Key], enough: Timestamp, lock: Lock) -> Result<Extended, StoreError> {
+        let mut inner = self.lock();
+        let mut extended = Extended::default();
+        if inner.clock.is_none() {
+            return Ok(extended);
+        }
+        for key in keys {
+            let what = || format!("lock {key}");
+            inner.find(key).ok_or_else(|| StoreError::new(Kind::Absent, what(), "there is no such object"))?;
+            let now = inner.locks.get(key).map_or(Timestamp::default(), |lock| lock.until);
+            if now < enough {
+                inner.locks.insert(key.clone(), lock);
+                extended.count += 1;
+            }
+            extended.ends.push(now.max(if now < enough { lock.until } else { now }));
+        }
+        Ok(extended)
+    }
+
+    fn has_locks(&self) -> Result<bool, StoreError> {
+        Ok(self.lock().clock.is_some())
+    }
+
     fn get(&self, key: &Key, span: Span) -> Result<Vec<u8>, StoreError> {
         let fail = |kind, why: &str| StoreError::new(kind, format!("read {key}"), why);
         let inner = self.lock();
@@ -138,7 +187,15 @@ impl Backend for MemStore {
     }
 
     fn delete(&self, key: &Key) -> Result<bool, StoreError> {
-        Ok(self.lock().take(key).is_some())
+        let mut inner = self.lock();
+        let now = inner.clock.as_ref().map(|clock| clock.now());
+        if let (Some(lock), Some(now)) = (inner.locks.get(key), now)
+            && lock.until > now
+        {
+            return Err(StoreError::new(Kind::Locked, format!("delete {key}"), "it is locked"));
+        }
+        inner.locks.remove(key);
+        Ok(inner.take(key).is_some())
     }
 
     fn tidy(&self) -> Result<u64, StoreError> {

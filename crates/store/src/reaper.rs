@@ -1,8 +1,10 @@
-//! The right to delete, apart from the right to write.
+//! The right to delete, and to say for how long nobody may, apart from the right to write.
 
 use crate::error::StoreError;
 use crate::key::Key;
+use crate::lock::{Extended, LockPolicy};
 use crate::store::{Backend, Store};
+use crate::world::Timestamp;
 use std::sync::Arc;
 
 /// Deletes objects by explicit name. Held by keepers only.
@@ -31,6 +33,15 @@ impl Reaper {
     /// See [`Backend::delete_all`].
     pub fn delete_all(&self, keys: &[Key]) -> Result<(), StoreError> {
         self.backend.delete_all(keys)
+    }
+
+    /// Sees to it that each of these objects stays locked for at least half of the period of `policy` from `now` on: what would
+    /// not is locked for all of it. Costs requests for what is near the end of its lock, or never seen before.
+    ///
+    /// # Errors
+    /// See [`Backend::extend_locks`].
+    pub fn extend_locks(&self, keys: &[Key], policy: LockPolicy, now: Timestamp) -> Result<Extended, StoreError> {
+        self.backend.extend_locks(keys, policy.enough(now), policy.lock(now))
     }
 
     /// Removes what dead writers left half done; see [`Backend::tidy`].

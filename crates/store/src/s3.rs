@@ -5,15 +5,20 @@
 //! Where data comes from and goes: an object is one PUT, whole or not there; reads ask for ranges. Callers wait: the runtime
 //! that waits for the network is hidden here, and this file and those below it are the only ones that know it.
 
+mod bucket;
+mod locks;
 mod past;
 mod patience;
 mod place;
+mod raw;
 mod wire;
 
 use crate::error::{Kind, StoreError};
+use crate::finding::Finding;
 use crate::key::{Key, Shelf};
+use crate::lock::{Extended, Lock};
 use crate::store::{Backend, Listed, Put, Span, Warning};
-use crate::world::World;
+use crate::world::{Timestamp, World};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use opendal::{BytesRange, ErrorKind, HttpTransporter, OperationContext, Operator};
@@ -28,6 +33,8 @@ pub use place::S3Place;
 
 /// Threads that wait for the network and encrypt what goes over it.
 const WORKERS: usize = 2;
+/// Reads that wait for a network at the same time. Each may hold a few MiB.
+const READS_AT_ONCE: usize = 8;
 /// With its last group and its trailer a pack stays below 64 MiB: what any service takes in one PUT, and what two may take
 /// of our memory.
 const PACK_BYTES: u32 = 60 << 20;
@@ -57,6 +64,8 @@ pub enum S3Identity {
 pub struct S3Store {
     place: S3Place,
     operator: Operator,
+    /// For what the operator has no words for.
+    wire: HttpTransporter,
     runtime: Runtime,
     patience: Patience,
     /// Whether the service refuses to create what exists when asked to: seen, not believed.
@@ -105,10 +114,12 @@ impl S3Store {
             // Every service knows this one; buckets with locks ask for one.
             .checksum_algorithm("md5");
         let operator = Operator::new(service).map_err(|e| fail(e.to_string()))?;
-        let context = OperationContext::new().with_http_transport(HttpTransporter::new(wire));
+        let wire = HttpTransporter::new(wire);
+        let context = OperationContext::new().with_http_transport(wire.clone());
         Ok(S3Store {
             place: place.clone(),
             operator: operator.with_context(context),
+            wire,
             runtime,
             patience: Patience::new(world),
             keeps_conditions: OnceLock::new(),
@@ -150,18 +161,40 @@ impl S3Store {
 
     /// One PUT that asks for a new name; `None` when the service says that the name is taken. The second value says whether
     /// an earlier try may have been carried out though its answer was lost.
-    fn put(&self, key: &Key, body: &Bytes, what: &str) -> Result<(Option<()>, bool), StoreError> {
+    fn put(&self, key: &Key, body: &Bytes, lock: Option<Lock>, what: &str) -> Result<(Option<()>, bool), StoreError> {
         let path = key.path();
+        let operator = self.writing(lock);
         let mut tries = 0;
         let put = self.ask(|before| {
             tries = before;
             // Each try has the whole body.
-            self.operator.write_with(&path, body.clone()).if_not_exists(true).into_future()
+            operator.write_with(&path, body.clone()).if_not_exists(true).into_future()
         });
         match put {
             Ok(_) => Ok((Some(()), tries > 0)),
             Err(e) if e.kind() == ErrorKind::ConditionNotMatch => Ok((None, tries > 0)),
             Err(e) => Err(failure(what, &e)),
+        }
+    }
+
+    fn create_object(&self, key: &Key, body: Vec<u8>, lock: Option<Lock>) -> Result<Put, StoreError> {
+        let what = format!("write {key}");
+        let body = Bytes::from(body);
+        if self.keeps_conditions.get() != Some(&true) && self.size(key)?.is_some() {
+            return self.taken(key, body.len() as u64, &what);
+        }
+        match self.put(key, &body, lock, &what)? {
+            (Some(()), _) => {
+                self.probe(key, &body, lock, &what)?;
+                Ok(Put::New)
+            }
+            (None, unclear) => {
+                self.keeps_conditions.get_or_init(|| true);
+                let put = self.taken(key, body.len() as u64, &what)?;
+                // The answer to an earlier try may have been lost: our own bytes are our own object.
+                let ours = unclear && self.get(key, Span::Whole)? == body;
+                Ok(if ours { Put::New } else { put })
+            }
         }
     }
 
@@ -179,9 +212,9 @@ impl S3Store {
 
     /// Sees whether the service keeps to conditions: the same object is created again, which either is refused, or puts the
     /// same bytes where they were.
-    fn probe(&self, key: &Key, body: &Bytes, what: &str) -> Result<(), StoreError> {
+    fn probe(&self, key: &Key, body: &Bytes, lock: Option<Lock>, what: &str) -> Result<(), StoreError> {
         if self.keeps_conditions.get().is_none() && body.len() <= PROBE_BYTES_MAX {
-            let (put, _) = self.put(key, body, what)?;
+            let (put, _) = self.put(key, body, lock, what)?;
             self.keeps_conditions.get_or_init(|| put.is_none());
         }
         Ok(())
@@ -281,24 +314,19 @@ impl Backend for S3Store {
     }
 
     fn put_owned(&self, key: &Key, body: Vec<u8>) -> Result<Put, StoreError> {
-        let what = format!("write {key}");
-        let body = Bytes::from(body);
-        if self.keeps_conditions.get() != Some(&true) && self.size(key)?.is_some() {
-            return self.taken(key, body.len() as u64, &what);
-        }
-        match self.put(key, &body, &what)? {
-            (Some(()), _) => {
-                self.probe(key, &body, &what)?;
-                Ok(Put::New)
-            }
-            (None, unclear) => {
-                self.keeps_conditions.get_or_init(|| true);
-                let put = self.taken(key, body.len() as u64, &what)?;
-                // The answer to an earlier try may have been lost: our own bytes are our own object.
-                let ours = unclear && self.get(key, Span::Whole)? == body;
-                Ok(if ours { Put::New } else { put })
-            }
-        }
+        self.create_object(key, body, None)
+    }
+
+    fn put_locked(&self, key: &Key, body: Vec<u8>, lock: Lock) -> Result<Put, StoreError> {
+        self.create_object(key, body, Some(lock))
+    }
+
+    fn extend_locks(&self, keys: &[Key], enough: Timestamp, lock: Lock) -> Result<Extended, StoreError> {
+        self.extend_all(keys, enough, lock)
+    }
+
+    fn has_locks(&self) -> Result<bool, StoreError> {
+        self.bucket_locks()
     }
 
     fn get(&self, key: &Key, span: Span) -> Result<Vec<u8>, StoreError> {
@@ -344,6 +372,7 @@ impl Backend for S3Store {
     }
 
     fn delete_all(&self, keys: &[Key]) -> Result<(), StoreError> {
+        let mut locked = None;
         for batch in keys.chunks(DELETE_BATCH) {
             let what = || match batch {
                 [one] => format!("delete {one}"),
@@ -351,10 +380,14 @@ impl Backend for S3Store {
                 [] => "delete nothing".into(),
             };
             // Deleting what is gone succeeds, so that a lost answer is nothing to think about.
-            let deleted = self.ask(|_| self.operator.delete_iter(batch.iter().map(Key::path)));
-            deleted.map_err(|e| failure(&what(), &e))?;
+            match self.ask(|_| self.operator.delete_iter(batch.iter().map(Key::path))) {
+                Ok(()) => {}
+                Err(e) if e.is_temporary() => return Err(failure(&what(), &e)),
+                // Something of it was refused, and for a batch it is not told why.
+                Err(_) => locked = self.delete_singly(batch)?.or(locked),
+            }
         }
-        Ok(())
+        locked.map_or(Ok(()), Err)
     }
 
     fn tidy(&self) -> Result<u64, StoreError> {
@@ -375,8 +408,16 @@ impl Backend for S3Store {
         true
     }
 
+    fn reads_at_once(&self) -> usize {
+        READS_AT_ONCE
+    }
+
     fn pack_bytes(&self) -> u32 {
         PACK_BYTES
+    }
+
+    fn examine(&self) -> Vec<Finding> {
+        self.findings()
     }
 
     fn warnings(&self) -> Vec<Warning> {

@@ -1,7 +1,10 @@
 //! A place that keeps immutable objects: reads and creates, and has no delete.
 
 use crate::error::{Kind, StoreError};
+use crate::finding::Finding;
 use crate::key::{Key, Shelf};
+use crate::lock::{Extended, Lock, LockPolicy};
+use crate::world::{Clock, Timestamp};
 use std::fmt;
 use std::sync::Arc;
 
@@ -69,6 +72,31 @@ pub trait Backend: Send + Sync {
         self.put_new(key, &body)
     }
 
+    /// As [`Backend::put_owned`], of an object that is locked from the beginning. A place without locks stores it without.
+    ///
+    /// # Errors
+    /// See [`Backend::put_new`]; `Unsuitable` when a place that has locks does not lock here.
+    fn put_locked(&self, key: &Key, body: Vec<u8>, _lock: Lock) -> Result<Put, StoreError> {
+        self.put_owned(key, body)
+    }
+
+    /// Sees to it that each of these objects stays locked beyond `enough`: what would not gets `lock`. No lock ends earlier
+    /// than before. A place without locks says that none was extended.
+    ///
+    /// # Errors
+    /// `Absent` when one is not there; `Denied`, `Unreachable`: some may be extended then.
+    fn extend_locks(&self, _keys: &[Key], _enough: Timestamp, _lock: Lock) -> Result<Extended, StoreError> {
+        Ok(Extended::default())
+    }
+
+    /// Whether the place locks objects when it is asked to.
+    ///
+    /// # Errors
+    /// `Denied` when it may not be asked; `Unreachable`.
+    fn has_locks(&self) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
     /// The bytes of `span`, exactly: a short answer is an error, never a short result.
     ///
     /// # Errors
@@ -91,15 +119,23 @@ pub trait Backend: Send + Sync {
     /// Deletes the object. `Ok(false)` when it was not there. Durable when it returns.
     ///
     /// # Errors
-    /// `Denied`, `Unreachable`.
+    /// `Denied`, `Unreachable`; `Locked` where a lock keeps the very name.
     fn delete(&self, key: &Key) -> Result<bool, StoreError>;
 
-    /// Deletes these objects, those that are not there included. Durable when it returns; after an error some may be gone.
+    /// Deletes these objects, those that are not there included. Durable when it returns; after an error some may be gone,
+    /// and after `Locked` all are but those that are locked.
     ///
     /// # Errors
-    /// `Denied`, `Unreachable`.
+    /// `Denied`, `Unreachable`, `Locked`.
     fn delete_all(&self, keys: &[Key]) -> Result<(), StoreError> {
-        keys.iter().try_for_each(|key| self.delete(key).map(drop))
+        let mut locked = None;
+        for key in keys {
+            match self.delete(key) {
+                Err(e) if e.kind == Kind::Locked => locked = Some(e),
+                other => drop(other?),
+            }
+        }
+        locked.map_or(Ok(()), Err)
     }
 
     /// Removes what writers that died left half done, and returns how many bytes that freed. Never touches what a living
@@ -120,9 +156,19 @@ pub trait Backend: Send + Sync {
         false
     }
 
+    /// How many reads at once make good use of the place: more where each waits for a network.
+    fn reads_at_once(&self) -> usize {
+        1
+    }
+
     /// How large packs should be here when nobody says otherwise: large where each object costs a request.
     fn pack_bytes(&self) -> u32 {
         16 << 20
+    }
+
+    /// A close look at the place: whether it keeps what a repository needs, now and later. May write once more what is there.
+    fn examine(&self) -> Vec<Finding> {
+        Vec::new()
     }
 
     /// What its owner should know about the place.
@@ -136,16 +182,36 @@ pub trait Backend: Send + Sync {
 #[derive(Clone)]
 pub struct Store {
     backend: Arc<dyn Backend>,
+    locking: Option<Locking>,
+}
+
+/// What is locked of what is written, and from when.
+#[derive(Clone)]
+struct Locking {
+    policy: LockPolicy,
+    clock: Arc<dyn Clock>,
 }
 
 /// Objects that only grow with data stop this many bytes before the disk is full, so that there is always room for the
 /// small objects that free space again (condemned lists, heads, tables).
-const RESERVE_BYTES: u64 = 16 << 20;
+pub(crate) const RESERVE_BYTES: u64 = 16 << 20;
 
 impl Store {
     /// The store over a backend.
     pub fn new(backend: Arc<dyn Backend>) -> Self {
-        Store { backend }
+        Store { backend, locking: None }
+    }
+
+    /// The same store, which locks from now on what it writes as `policy` says, where the place has locks.
+    #[must_use]
+    pub fn locking(&self, policy: Option<LockPolicy>, clock: &Arc<dyn Clock>) -> Store {
+        let locking = policy.map(|policy| Locking { policy, clock: Arc::clone(clock) });
+        Store { backend: Arc::clone(&self.backend), locking }
+    }
+
+    fn lock_for(&self, key: &Key) -> Option<Lock> {
+        let locking = self.locking.as_ref().filter(|_| LockPolicy::covers(key.shelf()))?;
+        Some(locking.policy.lock(locking.clock.now()))
     }
 
     pub(crate) fn backend(&self) -> Arc<dyn Backend> {
@@ -159,7 +225,10 @@ impl Store {
     /// See [`Backend::put_new`].
     pub fn put_new(&self, key: &Key, body: &[u8]) -> Result<Put, StoreError> {
         self.check_room(key, body)?;
-        self.backend.put_new(key, body)
+        match self.lock_for(key) {
+            Some(lock) => self.backend.put_locked(key, body.to_vec(), lock),
+            None => self.backend.put_new(key, body),
+        }
     }
 
     /// As [`Store::put_new`], of bytes that the caller gives away.
@@ -168,7 +237,10 @@ impl Store {
     /// See [`Backend::put_new`].
     pub fn put_owned(&self, key: &Key, body: Vec<u8>) -> Result<Put, StoreError> {
         self.check_room(key, &body)?;
-        self.backend.put_owned(key, body)
+        match self.lock_for(key) {
+            Some(lock) => self.backend.put_locked(key, body, lock),
+            None => self.backend.put_owned(key, body),
+        }
     }
 
     fn check_room(&self, key: &Key, body: &[u8]) -> Result<(), StoreError> {
@@ -297,9 +369,27 @@ impl Store {
         self.backend.checks_writes()
     }
 
+    /// See [`Backend::reads_at_once`].
+    pub fn reads_at_once(&self) -> usize {
+        self.backend.reads_at_once()
+    }
+
     /// How large packs should be here when nobody says otherwise.
     pub fn pack_bytes(&self) -> u32 {
         self.backend.pack_bytes()
+    }
+
+    /// See [`Backend::has_locks`].
+    ///
+    /// # Errors
+    /// See [`Backend::has_locks`].
+    pub fn has_locks(&self) -> Result<bool, StoreError> {
+        self.backend.has_locks()
+    }
+
+    /// See [`Backend::examine`].
+    pub fn examine(&self) -> Vec<Finding> {
+        self.backend.examine()
     }
 
     /// What its owner should know about the place.

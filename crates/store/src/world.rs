@@ -27,6 +27,12 @@ impl Timestamp {
         u32::try_from(self.0.rem_euclid(1_000_000_000)).unwrap_or(0)
     }
 
+    /// The moment this much later.
+    #[must_use]
+    pub fn after(self, wait: Duration) -> Timestamp {
+        Timestamp(self.0.saturating_add(i128::try_from(wait.as_nanos()).unwrap_or(i128::MAX)))
+    }
+
     /// The time from `earlier` to `self`; zero when the clock went backwards.
     pub fn since(self, earlier: Timestamp) -> Duration {
         let nanos = self.0.saturating_sub(earlier.0).max(0);

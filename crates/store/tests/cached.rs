@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use store::{
-    Backend, CachedStore, Key, Kind, Listed, MemStore, Put, Shelf, Span, Store, StoreError, Warning, conformance,
+    Backend, CachedStore, Extended, Key, Kind, Listed, Lock, LockMode, MemStore, Put, Shelf, Span, Store, StoreError,
+    Timestamp, Warning, World, conformance,
 };
 
 /// A store in memory that counts what is read from it.
@@ -15,6 +16,13 @@ struct Far(MemStore, Arc<AtomicU32>);
 impl Backend for Far {
     fn put_new(&self, key: &Key, body: &[u8]) -> Result<Put, StoreError> {
         self.0.put_new(key, body)
+    }
+    fn put_locked(&self, key: &Key, body: Vec<u8>, lock: Lock) -> Result<Put, StoreError> {
+        self.0.put_locked(key, body, lock)
+    }
+    fn extend_locks(&self, keys: &[Key], enough: Timestamp, lock: Lock) -> Result<Extended, StoreError> {
+        self.1.fetch_add(keys.len() as u32, Ordering::SeqCst);
+        self.0.extend_locks(keys, enough, lock)
     }
     fn get(&self, key: &Key, span: Span) -> Result<Vec<u8>, StoreError> {
         self.1.fetch_add(1, Ordering::SeqCst);
@@ -157,4 +165,25 @@ fn keys_and_data_keys_are_never_kept_and_a_cache_that_cannot_be_written_changes_
     run.put_new(&key, b"body").unwrap();
     run.list(Shelf::Index, "").unwrap();
     assert_eq!(run.get(&key, PART).unwrap(), b"ody");
+}
+
+#[test]
+fn a_lock_is_looked_at_once_and_again_when_it_comes_near_its_end() {
+    let temp = tempfile::tempdir().unwrap();
+    let far = Far(MemStore::with_locks(&World::real().clock), Arc::default());
+    let at = |secs| Timestamp::new(secs, 0);
+    let lock = |secs| Lock { mode: LockMode::Compliance, until: at(secs) };
+    let keys: Vec<Key> = [&b"a"[..], b"b"].map(table).to_vec();
+    far.run(temp.path()).put_locked(&keys[0], b"a".to_vec(), lock(1000)).unwrap();
+    far.run(temp.path()).put_locked(&keys[1], b"b".to_vec(), lock(100)).unwrap();
+    // (what would be enough, how many are asked for, how many are extended)
+    for (enough, asked, extended) in [(500, 2, 1), (500, 0, 0), (900, 0, 0), (1500, 2, 2), (1600, 0, 0)] {
+        let got = far.run(temp.path()).extend_locks(&keys, at(enough), lock(enough * 2)).unwrap();
+        assert_eq!((far.reads(), got.count), (asked, extended), "{enough}");
+        assert!(got.ends.iter().all(|end| *end >= at(enough)), "{enough}: {:?}", got.ends);
+    }
+    // What was kept is only a hint that may be lost.
+    std::fs::remove_file(temp.path().join("locks")).unwrap();
+    assert_eq!(far.run(temp.path()).extend_locks(&keys, at(1600), lock(4000)).unwrap().count, 0);
+    assert_eq!(far.reads(), 2);
 }

@@ -6,7 +6,9 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use store::{Backend, Clock, Key, Kind, Put, S3Identity, S3Place, S3Store, Shelf, Span, Timestamp, World};
+use store::{
+    Backend, Clock, Key, Kind, Lock, LockMode, Put, S3Identity, S3Place, S3Store, Shelf, Span, Timestamp, World,
+};
 
 /// What is wrong with the answer to one request. One is taken for each request that it is for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,6 +31,8 @@ struct State {
     /// Method and size of the body of each request.
     requests: Vec<(String, usize)>,
     ignores_conditions: bool,
+    /// Mode and end of locks.
+    locks: BTreeMap<String, (String, String)>,
 }
 
 /// A service on a port of this machine. It ends with the process.
@@ -165,10 +169,27 @@ impl State {
         let plain = |status: u16| (status, String::new(), Vec::new());
         let name = request.path.strip_prefix("/bucket").unwrap().trim_start_matches('/').to_owned();
         match request.method.as_str() {
+            "PUT" if request.query.starts_with("retention") => {
+                assert!(request.headers.contains_key("x-amz-checksum-sha256"), "services want a digest");
+                let body = String::from_utf8(request.body.clone()).unwrap();
+                let value =
+                    |name: &str| body.split(&format!("<{name}>")).nth(1).unwrap().split('<').next().unwrap().to_owned();
+                self.locks.insert(name, (value("Mode"), value("RetainUntilDate")));
+                plain(200)
+            }
+            "GET" if request.query.starts_with("object-lock") => {
+                let body =
+                    "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled></ObjectLockConfiguration>";
+                (200, String::new(), body.into())
+            }
             "PUT" => {
                 let wants_new = request.headers.get("if-none-match").is_some_and(|value| value == "*");
                 if wants_new && self.objects.contains_key(&name) && !self.ignores_conditions {
                     return plain(412);
+                }
+                let header = |name: &str| request.headers.get(&format!("x-amz-object-lock-{name}")).cloned();
+                if let (Some(mode), Some(until)) = (header("mode"), header("retain-until-date")) {
+                    self.locks.insert(name.clone(), (mode, until));
                 }
                 self.objects.insert(name, request.body.clone());
                 plain(200)
@@ -176,7 +197,10 @@ impl State {
             "GET" if name.is_empty() => self.list(&request.query),
             "HEAD" | "GET" => {
                 let Some(object) = self.objects.get(&name) else { return plain(404) };
-                let modified = "Last-Modified: Fri, 20 Nov 2026 10:00:00 GMT\r\n".to_owned();
+                let locked = self.locks.get(&name).map_or(String::new(), |(mode, until)| {
+                    format!("x-amz-object-lock-mode: {mode}\r\nx-amz-object-lock-retain-until-date: {until}\r\n")
+                });
+                let modified = format!("Last-Modified: Fri, 20 Nov 2026 10:00:00 GMT\r\n{locked}");
                 let Some(range) = request.headers.get("range") else { return (200, modified, object.clone()) };
                 let (from, to) = range.strip_prefix("bytes=").unwrap().split_once('-').unwrap();
                 let len = object.len();
@@ -190,16 +214,26 @@ impl State {
                 let headers = format!("{modified}Content-Range: bytes {from}-{}/{len}\r\n", to - 1);
                 (206, headers, object[from..to].to_vec())
             }
+            "DELETE" if self.locks.contains_key(&name) => {
+                (403, String::new(), b"<Error><Code>AccessDenied</Code><Message>locked</Message></Error>".into())
+            }
             "DELETE" => {
                 self.objects.remove(&name);
                 plain(204)
             }
             "POST" => {
                 let body = String::from_utf8(request.body.clone()).unwrap();
+                let mut refused = String::new();
                 for part in body.split("<Key>").skip(1) {
-                    self.objects.remove(part.split("</Key>").next().unwrap());
+                    let name = part.split("</Key>").next().unwrap();
+                    match self.locks.contains_key(name) {
+                        true => {
+                            refused += &format!("<Error><Key>{name}</Key><Code>AccessDenied</Code><Message/></Error>")
+                        }
+                        false => drop(self.objects.remove(name)),
+                    }
                 }
-                (200, String::new(), b"<DeleteResult/>".to_vec())
+                (200, String::new(), format!("<DeleteResult>{refused}</DeleteResult>").into_bytes())
             }
             other => panic!("{other} is not spoken here"),
         }
@@ -366,4 +400,68 @@ fn errors_name_the_object_and_the_cause_and_no_secret() {
     let told = store.put_new(&key(1), b"body").unwrap_err().to_string();
     assert_eq!(told, format!("cannot write {}: the service says SignatureDoesNotMatch: as the test wants it", key(1)));
     assert!(!format!("{store:?}").contains("secret"), "{store:?}");
+}
+
+fn lock(secs: i64) -> Lock {
+    Lock { mode: LockMode::Governance, until: Timestamp::new(secs, 0) }
+}
+
+impl Service {
+    fn locks(&self) -> Vec<(String, String)> {
+        self.state.lock().unwrap().locks.values().cloned().collect()
+    }
+}
+
+#[test]
+fn a_lock_goes_out_with_each_try_of_the_write() {
+    let service = Service::start();
+    let store = service.store();
+    assert!(store.has_locks().unwrap());
+    service.fail("PUT", &[Fault::Refuse(503, "SlowDown"), Fault::LoseAnswer]);
+    assert_eq!(store.put_locked(&key(1), b"body".to_vec(), lock(86_400)).unwrap(), Put::New);
+    assert_eq!(service.locks(), [("GOVERNANCE".to_owned(), "1970-01-02T00:00:00Z".to_owned())]);
+    store.put_new(&key(2), b"body").unwrap();
+    assert_eq!(service.locks().len(), 1);
+}
+
+#[test]
+fn only_locks_that_end_too_early_are_extended_and_none_becomes_weaker() {
+    let service = Service::start();
+    let store = service.store();
+    for (n, until) in [(1, 1000), (2, 5000)] {
+        store.put_locked(&key(n), b"body".to_vec(), lock(until)).unwrap();
+    }
+    store.put_new(&key(3), b"body").unwrap();
+    service.state.lock().unwrap().locks.get_mut(&format!("at/{}", key(1).path())).unwrap().0 = "COMPLIANCE".into();
+    service.asked();
+    service.fail("HEAD", &[Fault::Refuse(503, "SlowDown")]);
+    let keys: Vec<Key> = (1..=3).map(key).collect();
+    let extended = store.extend_locks(&keys, Timestamp::new(2000, 0), lock(9000)).unwrap();
+    assert_eq!(extended.count, 2);
+    assert_eq!(extended.ends, [9000, 5000, 9000].map(|secs| Timestamp::new(secs, 0)));
+    assert_eq!(service.count("PUT"), 2);
+    let ends =
+        ["COMPLIANCE 1970-01-01T02:30:00Z", "GOVERNANCE 1970-01-01T01:23:20Z", "GOVERNANCE 1970-01-01T02:30:00Z"];
+    assert_eq!(service.locks().iter().map(|(mode, until)| format!("{mode} {until}")).collect::<Vec<_>>(), ends);
+    let gone = store.extend_locks(&[key(9)], Timestamp::new(2000, 0), lock(9000)).unwrap_err();
+    assert!(gone.is_absent(), "{gone}");
+}
+
+#[test]
+fn of_a_service_that_refuses_to_delete_what_is_locked_the_rest_is_deleted_and_the_lock_told() {
+    let service = Service::start();
+    let store = service.store();
+    for n in 1..=3 {
+        store.put_new(&key(n), b"body").unwrap();
+    }
+    store.put_locked(&key(4), b"body".to_vec(), lock(86_400)).unwrap();
+    let refused = store.delete_all(&(1..=4).map(key).collect::<Vec<_>>()).unwrap_err();
+    assert_eq!(refused.kind, Kind::Locked);
+    assert!(refused.to_string().contains("locked until 1970-01-02T00:00:00Z"), "{refused}");
+    assert_eq!(service.state.lock().unwrap().objects.len(), 1);
+    assert_eq!(store.delete(&key(4)).unwrap_err().kind, Kind::Locked);
+    // Who may not delete at all is told so.
+    service.fail("DELETE", &[Fault::Refuse(403, "AccessDenied"); 2]);
+    store.put_new(&key(5), b"body").unwrap();
+    assert_eq!(store.delete(&key(5)).unwrap_err().kind, Kind::Denied);
 }

@@ -6,10 +6,10 @@ use crate::render::{Render, clean};
 use ops::config::Config;
 use ops::init::{FirstKey, Report, Request};
 use ops::{Ctx, Exit, Failure, KeyFrom};
-use repo::PackSize;
+use repo::{Layout, PackSize};
 use serde_json::json;
 use std::path::PathBuf;
-use store::NetworkPolicy;
+use store::{LockMode, LockPolicy, NetworkPolicy};
 
 /// Options of `init`.
 #[derive(clap::Args, Debug)]
@@ -25,6 +25,13 @@ pub struct Args {
     /// Size of the objects that data is collected in, 1 KiB to 64 MiB [default: 16M in a directory, 60M in a bucket]
     #[arg(long, value_name = "SIZE")]
     pack_size: Option<String>,
+    /// Lock what a snapshot needs for this many days from when it is written, 1 to 3650, in a bucket that has object lock;
+    /// prune extends the locks of what is still needed
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=i64::from(LockPolicy::DAYS_MAX)))]
+    lock_days: Option<u32>,
+    /// Who may take locks off before their end: nobody (compliance), or whom the service allows to (governance)
+    #[arg(long, value_name = "MODE", value_parser = ["compliance", "governance"], default_value = "compliance", requires = "lock_days")]
+    lock_mode: String,
     /// Accept a network file system, which may keep its promises less well than a disk
     #[arg(long)]
     allow_network_filesystem: bool,
@@ -114,7 +121,9 @@ fn make(args: &Args, global: &Global, ctx: &Ctx) -> Result<Report, Failure> {
         }),
     };
     let on_network = if args.allow_network_filesystem { NetworkPolicy::Accept } else { NetworkPolicy::Refuse };
-    ops::init::init(ctx, &Request { at, key, packs, on_network })
+    let mode = LockMode::parse(&args.lock_mode).unwrap_or(LockMode::Compliance);
+    let lock = args.lock_days.map(|days| LockPolicy { mode, days });
+    ops::init::init(ctx, &Request { at, key, layout: Layout { packs, lock }, on_network })
 }
 
 /// Says what was made. `name` is that of a configured repository.
@@ -129,6 +138,8 @@ fn told(out: &Render, report: &Report, name: Option<&str>) {
         "format": report.format,
         "key": report.key,
         "key_file": report.key_file,
+        "lock_days": report.lock_days,
+        "lock_mode": report.lock_mode,
     });
     if let Some(name) = name {
         fields["name"] = name.into();
@@ -142,6 +153,12 @@ fn told(out: &Render, report: &Report, name: Option<&str>) {
     match &report.key_file {
         Some(file) => out.say(format_args!("key: {} (mode 0600), the only one there is", clean(file))),
         None => out.say("key: the passphrase that was given"),
+    }
+    if let (Some(days), Some(mode)) = (report.lock_days, report.lock_mode) {
+        out.say(format_args!(
+            "locks: {days} days from when something is written ({mode}); prune within {} days, again and again",
+            days / 2
+        ));
     }
     out.say("");
     out.say("WITHOUT THIS KEY NOTHING CAN BE RESTORED, by anybody, ever. It is not kept anywhere else.");

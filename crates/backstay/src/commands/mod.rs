@@ -8,6 +8,7 @@ pub mod config;
 pub mod copy;
 pub mod demo;
 pub mod diff;
+pub mod doctor;
 pub mod dump;
 pub mod find;
 pub mod forget;

@@ -2,7 +2,7 @@
 
 use crate::args::Global;
 use crate::progress::{Counters, Progress};
-use crate::render::{Render, bytes, clean};
+use crate::render::{Render, bytes, clean, local_time};
 use ops::prune::{PruneOutcome, PruneRequest};
 use ops::{Ctx, Exit, Failure};
 use repo::{Act, Grace, MaxUnused, PruneStep};
@@ -99,6 +99,15 @@ pub fn told(out: &Render, outcome: &PruneOutcome) {
     }
     for why in &report.waiting_for {
         out.say(format_args!("  waiting: {}", clean(why)));
+    }
+    if report.locks_extended > 0 {
+        out.say(format_args!("locks extended: {}", report.locks_extended));
+    }
+    if let Some(until) = &report.locked_until {
+        out.say(format_args!(
+            "what is locked of it takes space until its lock has run out, {} at the latest",
+            local_time(until)
+        ));
     }
     out.say(format_args!("unused inside of kept packs: {}", bytes(report.bytes_unused)));
     if out.verbose() > 0 {

@@ -4,7 +4,7 @@
 //! it hides from the next; its owner has to want that. It may not know objects.
 
 use super::temp::{Temp, random_name};
-use super::{Kind, StoreError, Warning, failure, io_failure};
+use super::{Finding, Kind, StoreError, Warning, failure, io_failure};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::io::{Read, Seek, Write};
@@ -80,6 +80,18 @@ impl Place {
                 ),
             }),
         }
+    }
+}
+
+/// What a close look at the file system of a repository at `path` finds.
+pub(super) fn finding(place: Place, path: &Path) -> Finding {
+    match (place, place.warning(path)) {
+        (Place::Memory(_), Some(warning)) => Finding::problem("file-system", warning.text, "move it to a disk"),
+        (_, Some(warning)) => {
+            let help = "keep a second copy elsewhere (backstay copy), and verify it";
+            Finding::warning("file-system", warning.text, help)
+        }
+        (_, None) => Finding::ok("file-system", "it is on no network file system and not in memory"),
     }
 }
 

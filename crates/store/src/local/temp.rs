@@ -5,6 +5,7 @@
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
+use std::ffi::CStr;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
@@ -72,18 +73,26 @@ impl Drop for Temp<'_> {
     }
 }
 
-/// Removes the temporary file `name` unless its writer lives; returns how many bytes that freed.
-pub(super) fn remove_if_dead(tmp: &OwnedFd, name: &std::ffi::CStr) -> Result<u64, Errno> {
+/// The temporary file `name`, locked, when its writer is dead.
+fn dead(tmp: &OwnedFd, name: &CStr) -> Result<Option<OwnedFd>, Errno> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let open = |access| rustix::fs::openat(tmp, name, access | flags, Mode::empty());
     // NFS locks exclusively only what is open for writing; a finished file cannot be opened so.
     let file = match open(OFlags::RDWR).or_else(|_| open(OFlags::RDONLY)) {
-        Err(Errno::NOENT) => return Ok(0),
+        Err(Errno::NOENT) => return Ok(None),
         other => other?,
     };
-    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        return Ok(0);
-    }
+    Ok(rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok().then_some(file))
+}
+
+/// How many bytes the temporary file `name` takes up, when its writer is dead.
+pub(super) fn bytes_if_dead(tmp: &OwnedFd, name: &CStr) -> Result<Option<u64>, Errno> {
+    dead(tmp, name)?.map(|file| Ok(super::file_size(&rustix::fs::fstat(&file)?))).transpose()
+}
+
+/// Removes the temporary file `name` unless its writer lives; returns how many bytes that freed.
+pub(super) fn remove_if_dead(tmp: &OwnedFd, name: &CStr) -> Result<u64, Errno> {
+    let Some(file) = dead(tmp, name)? else { return Ok(0) };
     let stat = rustix::fs::fstat(&file)?;
     match rustix::fs::unlinkat(tmp, name, AtFlags::empty()) {
         // A second name means that the object is in its place and keeps its bytes.

@@ -161,6 +161,10 @@ impl Backend for PastStore {
         true
     }
 
+    fn reads_at_once(&self) -> usize {
+        self.now.reads_at_once()
+    }
+
     fn warnings(&self) -> Vec<Warning> {
         let forgets = self.forgets.load(Ordering::SeqCst).then(|| Warning {
             name: "no-versions",

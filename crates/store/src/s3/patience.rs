@@ -4,7 +4,7 @@
 //! less gets less.
 //! What it may not know: requests, objects. Where data comes from: the clock, the randomness and the stop flag of the World.
 
-use crate::world::World;
+use crate::world::{Timestamp, World};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -33,6 +33,11 @@ pub(super) struct Patience {
 impl Patience {
     pub(super) fn new(world: &World) -> Self {
         Patience { world: world.clone(), gate: Gate::new() }
+    }
+
+    /// What time it is.
+    pub(super) fn now(&self) -> Timestamp {
+        self.world.clock.now()
     }
 
     /// Runs `attempt` until it is done, at most [`TRIES_MAX`] times with growing pauses between. It is told how many
@@ -103,7 +108,7 @@ impl Gate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::world::{Clock, Timestamp};
+    use crate::world::Clock;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
 
