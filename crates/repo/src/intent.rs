@@ -323,6 +323,16 @@ pub(crate) struct Condemned {
     /// For a waiting list: who was at work after those were written, and how far they had got.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) intents: BTreeMap<IntentId, u32>,
+    /// Runs that are being given up: once their announcements are gone, a head must fence them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(crate) given_up: BTreeSet<IntentId>,
+}
+
+impl Condemned {
+    /// Whether it condemns packs, or runs: some are only notes of keepers for each other.
+    pub(crate) fn is_about_packs(&self) -> bool {
+        self.of.is_empty() && self.given_up.is_empty()
+    }
 }
 
 /// Writes a condemned list; durable when it returns.
