@@ -28,7 +28,7 @@ use store::{Backend, Clock, Key, Lanes, Listed, MemStore, Put, Shelf, Span, Stor
 
 // ---- a store, a clock and a repository that tests hold in their hands -----------------------------------------------
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Op {
     Put,
     List,
