@@ -9,7 +9,13 @@ use serde::Serialize;
 use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 use store::{Key, Listed, Shelf, Span, Store, World};
+
+/// Where listings lag, they show what was there so long ago: network file systems keep directories for up to a minute.
+const LISTINGS_SETTLE: Duration = Duration::from_secs(90);
+/// So often it is looked, while that passes, whether to go on.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// How far a copy is.
 #[derive(Clone, Copy, Debug)]
@@ -65,11 +71,16 @@ pub fn replicate(
     // place, not about the repository. Tables are listed first of all: a prune replaces those that name what it sweeps, so
     // that none of it went between the heads and what they need while these are still there.
     let before = from.list(Shelf::Index)?;
-    let order = [Shelf::Keys, Shelf::Ledger, Shelf::Events, Shelf::Runs, Shelf::Packs, Shelf::Index, Shelf::Heads];
+    let heads = from.list(Shelf::Heads)?;
+    if act == Act::Do && !from.lists_at_once() && !store::sabotaged("copy what does not show yet") {
+        settle(world)?;
+    }
+    let order = [Shelf::Keys, Shelf::Ledger, Shelf::Events, Shelf::Runs, Shelf::Packs, Shelf::Index];
     let mut parts: Vec<Vec<Listed>> =
         order.iter().rev().map(|shelf| from.list(*shelf)).collect::<std::result::Result<_, _>>()?;
     parts.reverse();
-    let (tables, heads) = (parts[5].clone(), parts[6].clone());
+    let tables = parts[5].clone();
+    parts.push(heads.clone());
     if store::sabotaged("copy heads first") {
         parts.reverse();
     }
@@ -123,6 +134,18 @@ pub fn replicate(
     report.objects_copied = copied.0.into_inner();
     report.bytes_copied = copied.1.into_inner();
     Ok(report)
+}
+
+/// Waits until all that the heads listed now refer to shows in listings.
+fn settle(world: &World) -> Result<()> {
+    let began = world.clock.monotonic();
+    while world.clock.monotonic().saturating_sub(began) < LISTINGS_SETTLE {
+        if world.stop.requested() {
+            return Err(RepoError::Stopped);
+        }
+        world.clock.sleep(LOOK_EVERY);
+    }
+    Ok(())
 }
 
 fn pruned_meanwhile() -> RepoError {
