@@ -3,6 +3,25 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// Kinds of errors that the scenarios lead to: a run that does not reach one of them does not ask what it should.
+///
+/// The others cannot be: `BadKey`, `WrongKey` and `NotAuthorised` are about keys, and everybody here has the right one;
+/// `NoSnapshot` and `Ambiguous` about names that people type; `Outside` and `Limit` about sources; `Stopped` about signals;
+/// `LaterFormat` about later programs; `Store::Unsuitable` about places that are refused at once.
+const REACHABLE: [&str; 11] = [
+    "AlreadyExists",
+    "Busy",
+    "Damaged",
+    "Fenced",
+    "LostHistory",
+    "MissingChunk",
+    "NoRepository",
+    "Store::Absent",
+    "Store::Corrupt",
+    "Store::Denied",
+    "Store::Full",
+];
+
 /// Counts of many worlds.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
@@ -29,6 +48,11 @@ impl Tally {
         for (mine, theirs) in [(&mut self.faults, &other.faults), (&mut self.errors, &other.errors)] {
             theirs.iter().for_each(|(name, count)| *mine.entry(name.clone()).or_default() += count);
         }
+    }
+
+    /// Kinds of errors that should have been reached and were not.
+    pub fn unreached(&self) -> Vec<&'static str> {
+        REACHABLE.into_iter().filter(|name| !self.errors.contains_key(*name)).collect()
     }
 
     /// As text.
