@@ -7,6 +7,7 @@ use crate::b64;
 use crate::crypt::{Purpose, Secret, Signing, open_small, seal_small};
 use crate::envelope::{self, Seal, Trust};
 use crate::error::{RepoError, Result};
+use crate::head::{State, head_key};
 use crate::id::{DomainId, HeadId, IntentId, PackId, RunId, SignerId};
 use crate::repository::Repository;
 use serde::{Deserialize, Serialize};
@@ -298,6 +299,12 @@ pub(crate) fn announced(
         all.insert(id, announced);
     }
     Ok((all, damaged))
+}
+
+/// Whether a head that its author noted as committed is gone.
+pub(crate) fn is_lost(store: &Store, state: &State, head: &HeadId) -> Result<bool> {
+    let known = state.heads.contains(head) || state.covered.contains(head);
+    Ok(!known && store.size(&head_key(head))?.is_none())
 }
 
 /// A list of packs about to be swept.

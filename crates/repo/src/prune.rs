@@ -815,7 +815,13 @@ impl Keeper<'_, '_> {
             head::commit(store, trust, &self.signing, &state.checkpoint(world))?;
             delete()?;
         }
-        self.reaper.delete_all(&at_work.ended)?;
+        for intent in &at_work.ended {
+            // What it committed is gone, and nothing else may say so.
+            let is_witness = intent.head.map_or(Ok(false), |head| intent::is_lost(store, &state, &head))?;
+            if !is_witness {
+                self.reaper.delete_all(&intent.keys)?;
+            }
+        }
         self.report.tidied_bytes = self.reaper.tidy()?;
         Ok(())
     }

@@ -185,6 +185,13 @@ impl Repository {
                 lost.retain(|id| state.problems.iter().any(|(problem, _)| problem == id));
             }
         }
+        let (announced, _) = intent::announced(&self.store, &self.trust, &|d| self.keep_key(d))?;
+        for head in announced.values().filter_map(|intent| intent.head) {
+            let mut looks = (0..LOOKS).map(|_| intent::is_lost(&self.store, &state, &head));
+            if looks.try_fold(true, |all, look| Ok::<_, RepoError>(all && look?))? {
+                lost.insert(head);
+            }
+        }
         let unreadable: Vec<SnapshotId> =
             state.unreadable(&self.trust, &self.keyring).into_iter().map(|(id, _)| id).collect();
         if lost.is_empty() && unreadable.is_empty() {

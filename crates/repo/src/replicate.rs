@@ -3,6 +3,7 @@
 //! It never deletes at the destination: a copy prunes on its own, so that what is deleted here lives on there.
 
 use crate::error::{RepoError, Result};
+use crate::head;
 use crate::prune::Act;
 use crate::repository::Repository;
 use serde::Serialize;
@@ -10,7 +11,7 @@ use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
-use store::{Key, Listed, Shelf, Span, Store, World};
+use store::{Key, Lanes, Listed, Shelf, Span, Store, World};
 
 /// Where listings lag, they show what was there so long ago: network file systems keep directories for up to a minute.
 const LISTINGS_SETTLE: Duration = Duration::from_secs(90);
@@ -108,11 +109,16 @@ pub fn replicate(
     }
     let copied = (AtomicU64::new(0), AtomicU64::new(0));
     let last = parts.len() - 1;
-    for (n, part) in parts.iter().enumerate() {
+    let one_by_one = World { lanes: Lanes::Inline, ..world.clone() };
+    for (n, part) in parts.iter_mut().enumerate() {
+        let mut world = world;
         if n == last {
             still_there(from, Shelf::Index, &before)?;
             still_there(from, Shelf::Index, &tables)?;
             still_there(from, Shelf::Heads, &heads)?;
+            // Parents first: a copy that is cut off must not look as if it had lost history.
+            parents_first(from, part)?;
+            world = &one_by_one;
         }
         copy_part(from, to, world, part, &|bytes| {
             let done = copied.0.fetch_add(1, Ordering::Relaxed) + 1;
@@ -161,6 +167,18 @@ fn still_there(from: &Store, shelf: Shelf, seen: &[Listed]) -> Result<()> {
     }
 }
 
+fn parents_first(from: &Store, heads: &mut Vec<Listed>) -> Result<()> {
+    let rank = |listed: Listed| Ok((head::rank(&get(from, &listed.key)?), listed));
+    let mut ranked = std::mem::take(heads).into_iter().map(rank).collect::<Result<Vec<_>>>()?;
+    ranked.sort_by_key(|(rank, _)| *rank);
+    heads.extend(ranked.into_iter().map(|(_, listed)| listed));
+    Ok(())
+}
+
+fn get(from: &Store, key: &Key) -> Result<Vec<u8>> {
+    from.get_checked(key).map_err(|e| if e.is_absent() { pruned_meanwhile() } else { e.into() })
+}
+
 fn copy_part(from: &Store, to: &Store, world: &World, part: &[Listed], on: &(dyn Fn(u64) + Sync)) -> Result<()> {
     let next = AtomicUsize::new(0);
     let failed: Mutex<Option<RepoError>> = Mutex::default();
@@ -171,10 +189,7 @@ fn copy_part(from: &Store, to: &Store, world: &World, part: &[Listed], on: &(dyn
                 if world.stop.requested() {
                     return Err(RepoError::Stopped);
                 }
-                let body = from.get_checked(&listed.key).map_err(|e| match e.is_absent() {
-                    true => pruned_meanwhile(),
-                    false => e.into(),
-                })?;
+                let body = get(from, &listed.key)?;
                 to.put_new(&listed.key, &body)?;
                 Ok(body.len() as u64)
             };

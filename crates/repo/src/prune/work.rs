@@ -21,7 +21,7 @@ const SILENCE_OF_KEEPERS: Duration = Duration::from_secs(24 * 3600);
 #[derive(Default)]
 pub(super) struct AtWork {
     pub(super) open: BTreeMap<IntentId, Announced>,
-    pub(super) ended: Vec<Key>,
+    pub(super) ended: Vec<Announced>,
     /// Given up just now for being silent: they still delay this prune.
     pub(super) silent: BTreeSet<IntentId>,
 }
@@ -62,7 +62,7 @@ impl Keeper<'_, '_> {
                 });
             given_up.heads.extend(intent.head);
             if intent.ended {
-                at_work.ended.extend(intent.keys);
+                at_work.ended.push(intent);
             } else if (dead || silent) && self.plan.act == Act::Do {
                 given_up.keys.extend(intent.keys);
                 if intent.kind == Work::Write {
