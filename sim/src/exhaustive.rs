@@ -63,7 +63,7 @@ pub enum Depth {
 /// Runs one case.
 pub fn run(scenario: &Scenario, base: &Base, case: &Case, traced: bool) -> Ran {
     let mut site = base.site.clone();
-    site.doom.certain.clone_from(&case.strikes);
+    site.doom.certain = scenario.strikes.iter().chain(&case.strikes).copied().collect();
     site.doom.chances.clone_from(&scenario.chances);
     site.calls_seen = Some(Vec::new());
     let is_broken = |(_, fate): &(When, Fate)| matches!(fate, Fate::Fault(fault) if !fault.is_within_contract());

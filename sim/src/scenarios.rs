@@ -23,6 +23,8 @@ pub struct Scenario {
     pub act: fn(&mut Hands) -> Result<()>,
     /// What the second does in the middle of it, as processes of its own.
     pub second: Option<Second>,
+    /// What goes wrong while they are at work, whatever else strikes.
+    pub strikes: Vec<(When, Fate)>,
     /// What happens by chance while they are at work, so often of 100,000 turns.
     pub chances: Vec<(Fate, u32)>,
     /// What somebody does before the recovery; false when its process was killed.
@@ -197,6 +199,15 @@ fn without_a_head() -> Base {
     let mut base = shop.done();
     base.model.broken = true;
     base
+}
+
+/// The newest snapshots are partial.
+fn with_partial_ones() -> Base {
+    let mut shop = Workshop::usual();
+    for (label, from) in [("d", 2), ("e", 4)] {
+        shop.job(|hands| hands.back_up(label, &files(from, 6), 1));
+    }
+    shop.done()
 }
 
 /// A place whose listings lag, with snapshots, and another one for a copy.
@@ -441,6 +452,7 @@ pub fn all() -> Vec<Scenario> {
         prepare,
         act,
         second,
+        strikes: Vec::new(),
         chances: Vec::new(),
         first: at_once,
         then: nothing,
@@ -459,6 +471,7 @@ pub fn all() -> Vec<Scenario> {
         one("backup after forget", forgotten, backup),
         one("commit on two tips", two_tips, |hands| hands.back_up("new", &files(1, 1), 0)),
         one("forget", usual, |hands| hands.forget(|label| label == "b")),
+        one("forget by policy", with_partial_ones, |hands| hands.retain(1)),
         one("annotate", usual, |hands| hands.annotate(Some("because"))),
         one("prune at once", forgotten, prune),
         one("backup on what is condemned", condemned, backup),
@@ -486,6 +499,11 @@ pub fn all() -> Vec<Scenario> {
             ..two("init | init", empty, Hands::init, second_makes_one, Sight::Own)
         },
         two("backup | prune", forgotten, backup, second_prunes, Sight::Own),
+        Scenario {
+            strikes: vec![(When::Nth { op: Op::Put, shelf: Shelf::Heads, left: 1 }, Fate::Fault(Fault::Late(400)))],
+            ..two("backup whose head is late | prune", forgotten, backup, second_prunes, Sight::Own)
+        },
+        two("backup on what is condemned | prune", condemned, backup, second_prunes, Sight::All),
         two("backup | given up", forgotten, backup, second_gives_up, Sight::Own),
         two("backup | given up, keeper killed", forgotten, backup, second_gives_up_and_is_killed, Sight::Own),
         Scenario {
