@@ -35,6 +35,9 @@ use tally::Tally;
 /// Failures that are told in full; of the rest only how many.
 const TOLD_MAX: usize = 20;
 
+#[cfg(not(feature = "sabotage"))]
+const UNPLANTED: &str = "this build has no planted defects: build it with --features sabotage";
+
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let request = match Request::parse(&args) {
@@ -45,6 +48,13 @@ fn main() -> ExitCode {
         }
     };
     turnstile::catch_complaints();
+    #[cfg(feature = "sabotage")]
+    store::plant(request.plant.as_deref());
+    #[cfg(not(feature = "sabotage"))]
+    if request.plant.is_some() {
+        eprintln!("{UNPLANTED}");
+        return ExitCode::from(2);
+    }
     let failed = match &request.task {
         Task::Everything { seeds, from } => {
             let named = seeds::replay(&request);
@@ -65,7 +75,7 @@ fn main() -> ExitCode {
         Task::Sabotage => sabotage::prove(&request),
         #[cfg(not(feature = "sabotage"))]
         Task::Sabotage => {
-            eprintln!("this build has no planted defects: build it with --features sabotage");
+            eprintln!("{UNPLANTED}");
             1
         }
         Task::Regressions => seeds::replay(&request),

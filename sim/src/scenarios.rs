@@ -503,7 +503,13 @@ pub fn all() -> Vec<Scenario> {
             strikes: vec![(When::Nth { op: Op::Put, shelf: Shelf::Heads, left: 1 }, Fate::Fault(Fault::Late(400)))],
             ..two("backup whose head is late | prune", forgotten, backup, second_prunes, Sight::Own)
         },
-        two("backup on what is condemned | prune", condemned, backup, second_prunes, Sight::All),
+        two(
+            "backup on what is condemned | prune",
+            condemned,
+            |hands| hands.back_up("new", &files(0, 6), 0),
+            second_prunes,
+            Sight::All,
+        ),
         two("backup | given up", forgotten, backup, second_gives_up, Sight::Own),
         two("backup | given up, keeper killed", forgotten, backup, second_gives_up_and_is_killed, Sight::Own),
         Scenario {
