@@ -12,7 +12,6 @@ use crate::tally::Tally;
 use crate::turnstile::{Call, Op, Pace, Seat, Turnstile};
 use repo::Bundle;
 use std::sync::{Arc, Mutex, PoisonError};
-use store::Shelf;
 
 /// A prepared state.
 #[derive(Clone)]
@@ -64,12 +63,13 @@ pub enum Depth {
 /// Runs one case.
 pub fn run(scenario: &Scenario, base: &Base, case: &Case, traced: bool) -> Ran {
     let mut site = base.site.clone();
-    site.doom.certain.clone_from(&case.strikes);
+    site.doom.certain = scenario.strikes.iter().chain(&case.strikes).copied().collect();
+    site.doom.chances.clone_from(&scenario.chances);
     site.calls_seen = Some(Vec::new());
     let is_broken = |(_, fate): &(When, Fate)| matches!(fate, Fate::Fault(fault) if !fault.is_within_contract());
     let lasting = |(_, fate): &(When, Fate)| matches!(fate, Fate::Fault(fault) if fault.is_lasting());
     let mut model = base.model.clone();
-    model.broken |= case.strikes.iter().any(is_broken);
+    model.broken |= case.strikes.iter().any(is_broken) || !scenario.chances.is_empty();
     let model = Arc::new(Mutex::new(model));
     let pace = Pace { handover: case.handover, ..Pace::CALM };
     let names: &[&str] = if scenario.second.is_some() { &["one", "two"] } else { &["one"] };
@@ -115,7 +115,10 @@ pub fn run(scenario: &Scenario, base: &Base, case: &Case, traced: bool) -> Ran {
     }
     let mut label = "recovery".to_owned();
     let mut rounds = 0;
-    while lock().violations.is_empty() && !recover(&turnstile, &mut hands, &label, after, 0) && rounds < 3 {
+    while lock().violations.is_empty() && rounds <= 3 {
+        if (scenario.first)(&mut hands) && recover(&turnstile, &mut hands, &label, after, 0) {
+            break;
+        }
         rounds += 1;
         label = format!("recovery {rounds}");
     }
@@ -126,7 +129,7 @@ pub fn run(scenario: &Scenario, base: &Base, case: &Case, traced: bool) -> Ran {
     let recovery_calls = turnstile.with(|site| site.calls_seen.take()).unwrap_or_default();
     let mut violations = lock().violations.clone();
     violations.extend(site.violations.iter().cloned());
-    violations.extend(crate::auditor::audit(&base.key, &site.packs));
+    violations.extend(crate::auditor::audit(&hands.key, &site.packs));
     let mut tally = Tally::default();
     tally.add_world(turnstile.turns(), &site.counts, &lock().errors);
     Ran { violations, calls, recovery_calls, first_turns, trace: turnstile.trace(), tally }
@@ -151,11 +154,9 @@ pub fn cases(scenario: &Scenario, base: &Base, calm: &Ran, depth: Depth) -> Vec<
         if changes(call) {
             strike(Fate::CrashAfter);
         }
-        // What a store drops and never shows, nobody outside of it can know of: of heads nothing else tells.
-        let can_be = |fault: &&Fault| {
-            fault.applies_to(call.op) && !(**fault == Fault::Dropped && call.shelf == Some(Shelf::Heads))
-        };
-        Fault::HONEST.iter().chain(&Fault::BROKEN).filter(can_be).for_each(|fault| strike(Fate::Fault(*fault)));
+        let can_be = |fault: &&Fault| fault.applies_to(call) && !(scenario.gives_up && fault.is_lasting());
+        let faults = Fault::HONEST.iter().chain(&Fault::BROKEN).filter(can_be);
+        faults.for_each(|fault| strike(Fate::Fault(*fault)));
     }
     if scenario.sparse {
         return cases;

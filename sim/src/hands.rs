@@ -9,8 +9,8 @@ use repo::ledger::{Appended, SegmentName};
 use repo::retain::{Civil, Count, Point, Policy, Verdict, decide};
 use repo::{
     Act, Annotation, Assurance, Basis, Bundle, CapturePlan, ChunkId, Compression, Credential, Depth, Entry, FileNode,
-    Grace, Life, MaxUnused, Node, Outcome, Process, PrunePlan, PruneReport, RepoError, Repository, Result, Role, Share,
-    Snapshot, VerifyPlan, Want, replicate,
+    Grace, Life, MaxUnused, Node, Outcome, PackSize, Process, PrunePlan, PruneReport, RepoError, Repository, Result,
+    Role, Share, Snapshot, VerifyPlan, Want, replicate,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -108,6 +108,25 @@ impl Hands {
     /// Opens the repository or a copy of it.
     pub fn open_at(&self, place: usize) -> Result<Repository> {
         Repository::open(&self.store(place), &self.seat.world(), &Credential::Bundle(Box::new(self.key.clone())))
+    }
+
+    /// Makes the repository, with the key at hand.
+    pub fn init(&mut self) -> Result<()> {
+        Repository::init_for(&self.store(0), &self.seat.world(), &self.key, None, PackSize::Bytes(4096))?;
+        let key = self.key.clone();
+        self.model().owners.push(key);
+        Ok(())
+    }
+
+    /// Makes the repository, with a new key.
+    pub fn init_anew(&mut self) -> Result<()> {
+        self.key = Bundle::owner(&self.seat.world(), "o");
+        self.init()
+    }
+
+    /// Gives up what is lost of the history.
+    pub fn accept_loss(&mut self) -> Result<()> {
+        self.open()?.accept_loss().map(drop)
     }
 
     /// Backs up `files` under `label`.

@@ -35,6 +35,9 @@ use tally::Tally;
 /// Failures that are told in full; of the rest only how many.
 const TOLD_MAX: usize = 20;
 
+#[cfg(not(feature = "sabotage"))]
+const UNPLANTED: &str = "this build has no planted defects: build it with --features sabotage";
+
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let request = match Request::parse(&args) {
@@ -45,22 +48,34 @@ fn main() -> ExitCode {
         }
     };
     turnstile::catch_complaints();
+    #[cfg(feature = "sabotage")]
+    store::plant(request.plant.as_deref());
+    #[cfg(not(feature = "sabotage"))]
+    if request.plant.is_some() {
+        eprintln!("{UNPLANTED}");
+        return ExitCode::from(2);
+    }
     let failed = match &request.task {
         Task::Everything { seeds, from } => {
-            let mut failures = seeds::replay(&request);
-            failures += exhaustive_set(&request, None);
-            failures + random_set(&request, *from, *seeds)
+            let named = seeds::replay(&request);
+            let (failed, mut tally) = exhaustive_set(&request, None);
+            let (random, counted) = random_set(&request, *from, *seeds);
+            tally.add(&counted);
+            named + failed + random + unreached(&tally.unreached(true))
         }
-        Task::Exhaustive => exhaustive_set(&request, None),
-        Task::Scenario { name, case: None } => exhaustive_set(&request, Some(name)),
+        Task::Exhaustive => {
+            let (failed, tally) = exhaustive_set(&request, None);
+            failed + unreached(&tally.unreached(false))
+        }
+        Task::Scenario { name, case: None } => exhaustive_set(&request, Some(name)).0,
         Task::Scenario { name, case: Some(case) } => one_case(&request, name, *case),
-        Task::Random { seeds, from } => random_set(&request, *from, *seeds),
+        Task::Random { seeds, from } => random_set(&request, *from, *seeds).0,
         Task::Seed { seed, smaller } => one_seed(&request, *seed, *smaller),
         #[cfg(feature = "sabotage")]
         Task::Sabotage => sabotage::prove(&request),
         #[cfg(not(feature = "sabotage"))]
         Task::Sabotage => {
-            eprintln!("this build has no planted defects: build it with --features sabotage");
+            eprintln!("{UNPLANTED}");
             1
         }
         Task::Regressions => seeds::replay(&request),
@@ -93,8 +108,16 @@ fn spread<T: Sync, R: Send>(threads: usize, items: &[T], work: impl Fn(&T) -> R 
     done.into_iter().map(|(_, result)| result).collect()
 }
 
-/// Every scenario, or one: returns how many cases failed.
-fn exhaustive_set(request: &Request, only: Option<&str>) -> usize {
+/// Says which kinds of errors were not reached, and returns how many.
+fn unreached(kinds: &[&str]) -> usize {
+    kinds
+        .iter()
+        .for_each(|kind| eprintln!("  nothing led to {kind}: the scenarios do not ask any more what they should"));
+    kinds.len()
+}
+
+/// Every scenario, or one: returns how many cases failed, and what happened.
+fn exhaustive_set(request: &Request, only: Option<&str>) -> (usize, Tally) {
     let began = Instant::now();
     let (mut tally, mut failures, mut scenarios) = (Tally::default(), 0, 0);
     for scenario in scenarios::all().iter().filter(|scenario| only.is_none_or(|only| only == scenario.name)) {
@@ -106,7 +129,7 @@ fn exhaustive_set(request: &Request, only: Option<&str>) -> usize {
     }
     println!("exhaustive: {scenarios} scenarios, {}\n", tally.show(began.elapsed()));
     println!("{} passed, {failures} failed", tally.worlds - failures as u64);
-    failures
+    (failures, tally)
 }
 
 /// One scenario at every turn: how many cases there were, how many failed, and what happened in them.
@@ -150,8 +173,8 @@ fn one_case(request: &Request, name: &str, number: usize) -> usize {
     tell(&format!("{name}, case {number} {case:?}"), &ran.trace, &ran.violations)
 }
 
-/// Random worlds: returns how many failed.
-fn random_set(request: &Request, from: u64, seeds: u64) -> usize {
+/// Random worlds: returns how many failed, and what happened.
+fn random_set(request: &Request, from: u64, seeds: u64) -> (usize, Tally) {
     let began = Instant::now();
     let numbers: Vec<u64> = (from..from + seeds).collect();
     let ran = spread(request.threads, &numbers, |seed| {
@@ -170,7 +193,7 @@ fn random_set(request: &Request, from: u64, seeds: u64) -> usize {
     }
     println!("random: {seeds} seeds from {from}, {}\n", tally.show(began.elapsed()));
     println!("{} passed, {failures} failed", tally.worlds - failures as u64);
-    failures
+    (failures, tally)
 }
 
 /// One seed, twice: its log must be the same.

@@ -4,7 +4,7 @@
 //! may be seen after that, and what must be.
 
 use repo::ledger::SegmentName;
-use repo::{HeadId, RepoError, SnapshotId};
+use repo::{Bundle, HeadId, RepoError, SnapshotId};
 use std::collections::{BTreeMap, BTreeSet};
 use store::Timestamp;
 
@@ -59,7 +59,7 @@ pub struct Seen {
 }
 
 /// The specification.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Model {
     /// Runs by label.
     pub specs: BTreeMap<String, Spec>,
@@ -67,6 +67,8 @@ pub struct Model {
     pub segments: BTreeMap<SegmentName, Segment>,
     /// What each place must show because a copy to it was acknowledged.
     pub copied: BTreeMap<usize, BTreeSet<String>>,
+    /// Keys of those who were told that they made the repository.
+    pub owners: Vec<Bundle>,
     /// The heads that were seen last, by anybody.
     pub seen: Vec<HeadId>,
     /// What is wrong: one sentence each.

@@ -39,7 +39,7 @@ pub fn recover(turnstile: &Arc<Turnstile>, hands: &mut Hands, label: &str, after
                 After::Mended(from) => hands.job("mend", |hands| {
                     hands.mend(from)?;
                     // Heads that are none are given up.
-                    hands.open()?.accept_loss().map(drop)
+                    hands.accept_loss()
                 }),
                 _ => Ok(Ok(())),
             };

@@ -17,6 +17,7 @@ with nothing: the named seeds, every scenario at every turn, and 5,000 random wo
   --shrink            leaves out hosts' jobs and faults while it still fails
   --regressions       the named seeds of sim/seeds
   --sabotage          plants defects: each must be found
+  --plant DEFECT      with any of these, in a build with planted defects: plants one
   --threads N         how many worlds at once (default: one per processor)";
 
 /// What is to be done.
@@ -69,6 +70,8 @@ pub struct Request {
     pub depth: Depth,
     /// Whether to show logs.
     pub traced: bool,
+    /// The defect to plant.
+    pub plant: Option<String>,
     /// How many worlds at once.
     pub threads: usize,
 }
@@ -85,6 +88,7 @@ impl Request {
         let (mut depth, mut traced, mut smaller) = (Depth::Usual, false, false);
         let mut threads = std::thread::available_parallelism().map_or(1, usize::from);
         let (mut seeds, mut from, mut seed, mut name, mut case, mut task) = (None, 1, None, None, None, None);
+        let mut plant = None;
         let mut args = args.iter();
         while let Some(arg) = args.next() {
             let mut number = || -> Result<u64, String> {
@@ -98,6 +102,7 @@ impl Request {
                 "--case" => case = Some(usize::try_from(number()?).map_err(|e| e.to_string())?),
                 "--threads" => threads = usize::try_from(number()?).map_err(|e| e.to_string())?.max(1),
                 "--scenario" => name = Some(args.next().ok_or("--scenario needs a name")?.clone()),
+                "--plant" => plant = Some(args.next().ok_or("--plant needs a name")?.clone()),
                 "--deep" => depth = Depth::Deep,
                 "--trace" => traced = true,
                 "--shrink" => smaller = true,
@@ -115,6 +120,6 @@ impl Request {
             (None, None, None, Some(seeds)) => Task::Random { seeds, from },
             (None, None, None, None) => Task::Everything { seeds: SEEDS, from },
         };
-        Ok(Request { task, depth, traced, threads })
+        Ok(Request { task, depth, traced, plant, threads })
     }
 }

@@ -12,12 +12,15 @@ use std::time::Instant;
 /// Random worlds that a defect may stay hidden in.
 const SEEDS_MAX: u64 = 2000;
 
+/// So many worlds are run before it is looked whether one of them found it.
+const AT_ONCE: usize = 16;
+
 /// A defect, and the scenario that is made for such ones; random worlds where there is none.
-const DEFECTS: [(&str, Option<&str>); 20] = [
+const DEFECTS: [(&str, Option<&str>); 23] = [
     ("acknowledge before it is durable", None),
     ("commit before the index", Some("backup")),
     ("sweep without grace", None),
-    ("ignore who is at work", Some("prune condemns")),
+    ("ignore who is at work", Some("backup | prune")),
     ("trust a listing", None),
     ("take an unclear answer for failure and begin anew", Some("backup")),
     ("take another segment of the name for the same", None),
@@ -25,15 +28,18 @@ const DEFECTS: [(&str, Option<&str>); 20] = [
     ("stamp now instead of the source's time", None),
     ("drop an error of an upload", Some("backup")),
     ("use a nonce twice", None),
-    ("count partial runs", None),
+    ("count partial runs", Some("forget by policy")),
     ("fence nobody", Some("backup | given up")),
     ("check no signature", Some("forged head")),
-    ("use what is condemned", Some("backup on what is condemned")),
+    ("use what is condemned", Some("backup on what is condemned | prune")),
     ("check no digest", Some("copy")),
     ("look once before sweeping", Some("prune | backup")),
     ("fold heads by deleting first", Some("prune folds heads")),
-    ("end what may still arrive", Some("backup")),
-    ("erase a key that is needed", Some("prune | backup")),
+    ("end what may still arrive", Some("backup whose head is late | prune")),
+    ("erase a key that is needed", Some("backup | prune")),
+    ("give up without a note", Some("backup | given up, keeper killed")),
+    ("give up what is damaged once", Some("give up a lost head")),
+    ("copy what does not show yet", Some("backup | copy where listings lag")),
 ];
 
 /// Plants each, and returns how many stayed hidden.
@@ -42,14 +48,17 @@ pub fn prove(request: &Request) -> usize {
     for (name, scenario) in DEFECTS {
         let began = Instant::now();
         store::plant(Some(name));
-        let found = scenario.and_then(|scenario| in_scenario(request, scenario)).or_else(|| in_seeds(request));
+        let mut worlds = 0;
+        let found = scenario
+            .and_then(|scenario| in_scenario(request, scenario, &mut worlds))
+            .or_else(|| in_seeds(request, &mut worlds));
         store::plant(None);
         let seconds = began.elapsed().as_secs_f64();
         match found {
-            Some(how) => println!("found in {seconds:.1} s: {name}: {how}"),
+            Some(how) => println!("found after {worlds} worlds, {seconds:.1} s: {name}: {how}"),
             None => {
                 hidden += 1;
-                println!("NOT found in {seconds:.1} s: {name}");
+                println!("NOT found in {worlds} worlds, {seconds:.1} s: {name}");
             }
         }
     }
@@ -57,9 +66,11 @@ pub fn prove(request: &Request) -> usize {
     hidden
 }
 
-fn in_scenario(request: &Request, name: &str) -> Option<String> {
+/// Looks for the defect in every case of a scenario. Adds to `worlds` how many it took.
+fn in_scenario(request: &Request, name: &str, worlds: &mut usize) -> Option<String> {
     let all = scenarios::all();
     let scenario = all.iter().find(|scenario| scenario.name == name).expect("the table names scenarios that are there");
+    *worlds += 1;
     // What a defect breaks even in a calm world, a prepared state cannot be made with.
     let Ok(base) = catch_unwind(scenario.prepare) else {
         return Some(format!("{name}: not even its state can be made"));
@@ -69,25 +80,34 @@ fn in_scenario(request: &Request, name: &str) -> Option<String> {
         return Some(format!("{name}, when nothing goes wrong: {wrong}"));
     }
     let cases = exhaustive::cases(scenario, &base, &calm, request.depth);
-    for (n, some) in cases.chunks(64).enumerate() {
-        let ran = crate::spread(request.threads, some, |case| exhaustive::run(scenario, &base, case, false).violations);
-        for (at, wrong) in ran.iter().enumerate().filter_map(|(at, ran)| Some((at, ran.first()?))) {
-            if is_due_to_it(&|| exhaustive::run(scenario, &base, &some[at], false).violations) {
-                return Some(format!("{name}, case {}: {wrong}", n * 64 + at));
-            }
-        }
-    }
-    None
+    let run = |case: &exhaustive::Case| exhaustive::run(scenario, &base, case, false).violations;
+    let (at, wrong) = first_due_to_it(request, &cases, run, worlds)?;
+    Some(format!("{name}, case {at}: {wrong}"))
 }
 
-fn in_seeds(request: &Request) -> Option<String> {
+/// Looks for the defect in random worlds. Adds to `worlds` how many it took.
+fn in_seeds(request: &Request, worlds: &mut usize) -> Option<String> {
     let seeds: Vec<u64> = (1..=SEEDS_MAX).collect();
-    for some in seeds.chunks(64) {
-        let run = |seed: &u64| swarm::run(&Plan::of(*seed), false).violations;
-        let ran = crate::spread(request.threads, some, run);
-        for (seed, wrong) in some.iter().zip(&ran).filter_map(|(seed, ran)| Some((seed, ran.first()?))) {
-            if is_due_to_it(&|| swarm::run(&Plan::of(*seed), false).violations) {
-                return Some(format!("seed {seed}: {wrong}"));
+    let run = |seed: &u64| swarm::run(&Plan::of(*seed), false).violations;
+    let (at, wrong) = first_due_to_it(request, &seeds, run, worlds)?;
+    Some(format!("seed {}: {wrong}", seeds[at]))
+}
+
+/// The first of some worlds in which something does not hold that holds without the defect.
+fn first_due_to_it<T: Sync>(
+    request: &Request,
+    all: &[T],
+    run: impl Fn(&T) -> Vec<String> + Sync,
+    worlds: &mut usize,
+) -> Option<(usize, String)> {
+    for (n, some) in all.chunks(AT_ONCE).enumerate() {
+        let ran = crate::spread(request.threads, some, &run);
+        for (at, violations) in ran.iter().enumerate() {
+            *worlds += 1;
+            if let Some(wrong) = violations.first()
+                && is_due_to_it(&|| run(&some[at]))
+            {
+                return Some((n * AT_ONCE + at, wrong.clone()));
             }
         }
     }

@@ -5,9 +5,10 @@
 
 use crate::exhaustive::Base;
 use crate::hands::{CANARY, Hands, Sight, files};
-use crate::site::{SimStore, Site};
-use crate::turnstile::{Pace, Turnstile};
-use repo::{Depth, MaxUnused, PackSize, Repository, Result};
+use crate::model::Model;
+use crate::site::{Fate, Fault, SimStore, Site, When};
+use crate::turnstile::{End, Op, Pace, Turnstile};
+use repo::{Bundle, Depth, MaxUnused, PackSize, RepoError, Repository, Result, Share, VerifyPlan};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use store::Shelf;
@@ -22,10 +23,18 @@ pub struct Scenario {
     pub act: fn(&mut Hands) -> Result<()>,
     /// What the second does in the middle of it, as processes of its own.
     pub second: Option<Second>,
+    /// What goes wrong while they are at work, whatever else strikes.
+    pub strikes: Vec<(When, Fate)>,
+    /// What happens by chance while they are at work, so often of 100,000 turns.
+    pub chances: Vec<(Fate, u32)>,
+    /// What somebody does before the recovery; false when its process was killed.
+    pub first: fn(&mut Hands) -> bool,
     /// What must hold after the recovery, besides the model.
     pub then: fn(&mut Hands),
     /// What is begun may leave things to mend: the recovery mends first, from this place if any.
     pub mend: Option<Option<usize>>,
+    /// It gives up what is lost: nothing is damaged for good while it runs, or that would be too.
+    pub gives_up: bool,
     /// Each run takes long: only turns that change something are struck.
     pub sparse: bool,
 }
@@ -77,8 +86,8 @@ impl Workshop {
     /// A backup that somebody began, and that stands still: it lives and does not move.
     fn stalled_backup(&mut self) {
         let turn = 40;
-        let when = crate::site::When::Turn { host: 0, turn };
-        self.turnstile.with(|site| site.doom.certain.push((when, crate::site::Fate::CrashAfter)));
+        let when = When::Turn { host: 0, turn };
+        self.turnstile.with(|site| site.doom.certain.push((when, Fate::CrashAfter)));
         let done = self.hands.job("stall", |hands| hands.back_up("stalled", &files(8, 9), 0));
         assert!(done.is_err(), "it stands still");
         self.turnstile.with(|site| {
@@ -103,8 +112,21 @@ impl Workshop {
 
 fn nothing(_: &mut Hands) {}
 
+fn at_once(_: &mut Hands) -> bool {
+    true
+}
+
 fn prune(hands: &mut Hands) -> Result<()> {
     hands.prune(MaxUnused::Bytes(0)).map(drop)
+}
+
+/// An empty place, and the key of who wants a repository there.
+fn empty() -> Base {
+    let turnstile = Turnstile::new(1, &["one"], Pace::CALM, Site::new(1), false);
+    let key = Bundle::owner(&turnstile.seat(0).world(), "o");
+    let mut site = turnstile.site();
+    site.first_turns = 0;
+    Base { site, model: Model::default(), key }
 }
 
 fn usual() -> Base {
@@ -161,6 +183,42 @@ fn forged() -> Base {
     let mut base = shop.done();
     base.model.broken = true;
     base
+}
+
+/// A head that said only what was noted about snapshots is lost.
+fn without_a_head() -> Base {
+    let mut shop = Workshop::usual();
+    let heads = |shop: &Workshop| -> Vec<store::Key> {
+        shop.turnstile.with(|site| site.places[0].keys().filter(|key| key.shelf() == Shelf::Heads).cloned().collect())
+    };
+    let before = heads(&shop);
+    shop.job(|hands| hands.annotate(Some("because")));
+    let lost = heads(&shop).into_iter().find(|head| !before.contains(head)).expect("a note is a head");
+    shop.job(|hands| hands.annotate(None));
+    shop.turnstile.with(|site| site.places[0].meddle(&lost, None));
+    let mut base = shop.done();
+    base.model.broken = true;
+    base
+}
+
+/// The newest snapshots are partial.
+fn with_partial_ones() -> Base {
+    let mut shop = Workshop::usual();
+    for (label, from) in [("d", 2), ("e", 4)] {
+        shop.job(|hands| hands.back_up(label, &files(from, 6), 1));
+    }
+    shop.done()
+}
+
+/// A place whose listings lag, with snapshots, and another one for a copy.
+fn lagging_and_another() -> Base {
+    let mut shop = Workshop::new(3, 2, Duration::from_secs(30));
+    shop.turnstile.with(|site| site.places[1].lag = Duration::ZERO);
+    for (label, from) in [("a", 0), ("b", 3)] {
+        shop.job(|hands| hands.back_up(label, &files(from, 6), 0));
+    }
+    shop.turnstile.pass(HOUR);
+    shop.done()
 }
 
 /// A place whose listings lag: what is condemned stays for a day.
@@ -279,10 +337,49 @@ fn one_opens(hands: &mut Hands) {
     }
 }
 
+/// Who wanted a repository and may not know whether there is one opens it, and makes one with a new key where there is none.
+/// What arrives late of the first try belongs to no repository: it is named, and taken away by hand.
+fn have_one(hands: &mut Hands) -> bool {
+    let owners = hands.model().owners.clone();
+    if owners.len() > 1 {
+        hands.model().violation("two were told that they made the repository".into());
+    }
+    hands.key = owners.into_iter().next().unwrap_or_else(|| hands.key.clone());
+    let promised = !hands.model().owners.is_empty();
+    let opened = match hands.job("open", |hands| hands.open_at(0).map(drop)) {
+        Ok(Err(RepoError::NoRepository(_))) if !promised => hands.job("init again", Hands::init_anew),
+        opened => opened,
+    };
+    match opened {
+        Ok(Ok(())) => {}
+        Ok(Err(e)) => hands.model().violation(format!("neither a repository nor none: {e}")),
+        Err(end) => return end != End::Crashed,
+    }
+    hands.job("wait", |hands| hands.sleep(HOUR)).ok();
+    match hands.job("look for what belongs to nobody", strangers) {
+        Ok(Ok(strangers)) => {
+            hands.seat.with(|site| strangers.iter().for_each(|key| site.places[0].meddle(key, None)));
+            true
+        }
+        Ok(Err(_)) => true,
+        Err(end) => end != End::Crashed,
+    }
+}
+
+/// Objects among the keys of which a verification says that they are not this repository's.
+fn strangers(hands: &mut Hands) -> Result<Vec<store::Key>> {
+    let plan =
+        VerifyPlan { depth: Depth::Listed, share: Share::All, snapshots: None, process: repo::Process::default() };
+    let report = hands.open_at(0)?.verify(&plan, &|_| {})?;
+    let named = report.problems.iter().filter(|problem| problem.help.starts_with("somebody put it there"));
+    let keys = named.filter_map(|problem| store::Key::new(Shelf::Keys, problem.object.strip_prefix("keys/")?));
+    Ok(keys.collect())
+}
+
 /// A copy goes on where it was cut off, and is a repository.
 fn copy_again(hands: &mut Hands) {
     let mut done = hands.job("copy again", |hands| hands.copy(1));
-    if matches!(done, Err(crate::turnstile::End::Crashed)) {
+    if matches!(done, Err(End::Crashed)) {
         done = hands.job("copy once more", |hands| hands.copy(1));
     }
     if !matches!(done, Ok(Ok(()))) {
@@ -314,6 +411,26 @@ fn second_gives_up(hands: &mut Hands) {
     hands.job("prune", prune).ok();
 }
 
+/// As that, but the prune that gives it up is killed as soon as it has deleted the announcement.
+fn second_gives_up_and_is_killed(hands: &mut Hands) {
+    hands.job("prune", prune).ok();
+    hands.job("wait", |hands| hands.sleep(3 * HOUR)).ok();
+    let when = When::Nth { op: Op::Delete, shelf: Shelf::Intents, left: 1 };
+    hands.seat.with(|site| site.doom.certain.push((when, Fate::CrashAfter)));
+    for _ in 0..3 {
+        hands.job("prune", prune).ok();
+        hands.job("wait", |hands| hands.sleep(30 * HOUR)).ok();
+    }
+}
+
+fn second_makes_one(hands: &mut Hands) {
+    hands.job("init", Hands::init_anew).ok();
+}
+
+fn second_copies(hands: &mut Hands) {
+    hands.job("copy", |hands| hands.copy(1)).ok();
+}
+
 fn second_forgets_and_prunes(hands: &mut Hands) {
     hands.job("forget", |hands| hands.forget(|label| label == "b")).ok();
     hands.job("prune", prune).ok();
@@ -330,22 +447,36 @@ fn backup(hands: &mut Hands) -> Result<()> {
 
 /// Every scenario.
 pub fn all() -> Vec<Scenario> {
-    let one =
-        |name, prepare, act| Scenario { name, prepare, act, second: None, then: nothing, mend: None, sparse: false };
+    let alone = |name, prepare, act, second| Scenario {
+        name,
+        prepare,
+        act,
+        second,
+        strikes: Vec::new(),
+        chances: Vec::new(),
+        first: at_once,
+        then: nothing,
+        mend: None,
+        gives_up: false,
+        sparse: false,
+    };
+    let one = |name, prepare, act| alone(name, prepare, act, None);
     let two = |name, prepare, act, second: fn(&mut Hands), sight| {
-        let second = Some(Second { act: second, sight });
-        Scenario { name, prepare, act, second, then: nothing, mend: None, sparse: false }
+        alone(name, prepare, act, Some(Second { act: second, sight }))
     };
     let restore: fn(&mut Hands) -> Result<()> = |hands| hands.restore(0);
     vec![
+        Scenario { first: have_one, mend: Some(None), ..one("init", empty, Hands::init) },
         one("backup", usual, backup),
         one("backup after forget", forgotten, backup),
         one("commit on two tips", two_tips, |hands| hands.back_up("new", &files(1, 1), 0)),
         one("forget", usual, |hands| hands.forget(|label| label == "b")),
+        one("forget by policy", with_partial_ones, |hands| hands.retain(1)),
         one("annotate", usual, |hands| hands.annotate(Some("because"))),
         one("prune at once", forgotten, prune),
         one("backup on what is condemned", condemned, backup),
         Scenario { mend: Some(None), sparse: true, ..one("forged head", forged, |hands| hands.check(0)) },
+        Scenario { mend: Some(None), gives_up: true, ..one("give up a lost head", without_a_head, Hands::accept_loss) },
         one("prune condemns", beside_a_backup, prune),
         one("prune gives up", condemned, prune),
         one("prune sweeps", lagging, prune),
@@ -362,8 +493,29 @@ pub fn all() -> Vec<Scenario> {
         one("verify", usual, |hands| hands.verify(0, Depth::Decoded).map(drop)),
         one("restore", usual, restore),
         one("append", usual, |hands| hands.append(1, &[5; 900])),
+        Scenario {
+            first: have_one,
+            mend: Some(None),
+            ..two("init | init", empty, Hands::init, second_makes_one, Sight::Own)
+        },
         two("backup | prune", forgotten, backup, second_prunes, Sight::Own),
+        Scenario {
+            strikes: vec![(When::Nth { op: Op::Put, shelf: Shelf::Heads, left: 1 }, Fate::Fault(Fault::Late(400)))],
+            ..two("backup whose head is late | prune", forgotten, backup, second_prunes, Sight::Own)
+        },
+        two(
+            "backup on what is condemned | prune",
+            condemned,
+            |hands| hands.back_up("new", &files(0, 6), 0),
+            second_prunes,
+            Sight::All,
+        ),
         two("backup | given up", forgotten, backup, second_gives_up, Sight::Own),
+        two("backup | given up, keeper killed", forgotten, backup, second_gives_up_and_is_killed, Sight::Own),
+        Scenario {
+            chances: vec![(Fate::Fault(Fault::Lag(30)), 50_000)],
+            ..two("backup | copy where listings lag", lagging_and_another, backup, second_copies, Sight::Own)
+        },
         two("backup | backup", usual, backup, second_backs_up, Sight::Own),
         two("backup | forget, prune", usual, backup, second_forgets_and_prunes, Sight::Own),
         two("prune | backup", forgotten, prune, second_backs_up, Sight::Own),

@@ -71,6 +71,6 @@ fn parse(text: &str) -> Result<Named, String> {
             !jobs.contains(&format!("{host}.{}", n - 1))
         });
     }
-    plan.chances.retain(|(fate, _)| !faults.contains(&format!("{fate:?}")));
+    swarm::leave_out(&mut plan, &faults);
     Ok(Named { name: name.ok_or("no name")?, plan })
 }

@@ -109,14 +109,15 @@ impl Fault {
     }
 
     /// Whether it can happen to such a call.
-    pub fn applies_to(self, op: Op) -> bool {
+    pub fn applies_to(self, call: &Call) -> bool {
+        let op = call.op;
         match self {
             Fault::Unreachable | Fault::Denied | Fault::Outage(_) => {
                 matches!(op, Op::Put | Op::Get | Op::Size | Op::List | Op::Delete | Op::Tidy)
             }
-            Fault::Full | Fault::Late(_) | Fault::Twice(_) | Fault::NoRoom | Fault::Torn | Fault::Dropped => {
-                op == Op::Put
-            }
+            Fault::Full | Fault::Late(_) | Fault::Twice(_) | Fault::NoRoom | Fault::Torn => op == Op::Put,
+            // Nothing but a head tells of a head, and of a segment nothing but itself: that one was dropped, nobody can know.
+            Fault::Dropped => op == Op::Put && !matches!(call.shelf, Some(Shelf::Heads | Shelf::Ledger)),
             Fault::Ambiguous => matches!(op, Op::Put | Op::Delete),
             Fault::Lag(_) | Fault::Omit | Fault::Empty => op == Op::List,
             Fault::Flip | Fault::Short | Fault::Swap | Fault::Rot | Fault::Lose => op == Op::Get,
@@ -152,6 +153,15 @@ pub enum When {
     },
     /// At this turn of all.
     Ever(u64),
+    /// At the so-many-th such call from now on, whoever makes it.
+    Nth {
+        /// Which operation.
+        op: Op,
+        /// On which shelf.
+        shelf: Shelf,
+        /// How many are left, this one included.
+        left: u64,
+    },
 }
 
 /// What will go wrong.
@@ -273,15 +283,25 @@ impl Site {
         self.turns += 1;
         self.first_turns += u64::from(host == 0);
         let all = self.turns;
-        let is_due = |when: &When| match *when {
-            When::Turn { host: h, turn: t } => (h, t) == (host, turn),
-            When::Ever(turn) => turn == all,
-        };
         let applies = |fate: &Fate| match fate {
-            Fate::Fault(fault) => fault.applies_to(call.op),
+            Fate::Fault(fault) => fault.applies_to(call),
             _ => true,
         };
-        let certain = self.doom.certain.iter().position(|(when, fate)| is_due(when) && applies(fate));
+        let mut certain = None;
+        for (at, (when, fate)) in self.doom.certain.iter_mut().enumerate() {
+            let is_due = match when {
+                When::Turn { host: h, turn: t } => (*h, *t) == (host, turn),
+                When::Ever(turn) => *turn == all,
+                When::Nth { op, shelf, left } => {
+                    let is_such = *op == call.op && Some(*shelf) == call.shelf;
+                    *left = left.saturating_sub(is_such.into());
+                    is_such && *left == 0
+                }
+            };
+            if is_due && applies(fate) {
+                certain = certain.or(Some(at));
+            }
+        }
         let fate = match certain {
             Some(at) => self.doom.certain.remove(at).1,
             None => {

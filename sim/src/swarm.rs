@@ -7,13 +7,14 @@ use crate::chance::Chance;
 use crate::hands::{CANARY, Hands, Sight, files};
 use crate::model::Model;
 use crate::recovery::{After, recover};
-use crate::site::{Fate, Fault, SimStore, Site};
+use crate::site::{Fate, Fault, SimStore, Site, When};
 use crate::tally::Tally;
-use crate::turnstile::{Pace, Seat, Turnstile};
+use crate::turnstile::{Call, Op, Pace, Seat, Turnstile};
 use repo::{Bundle, Depth, MaxUnused, PackSize, Repository, Role};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use store::Shelf;
 
 /// One thing that a host does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +79,8 @@ pub struct Plan {
     pub lives: Vec<Life>,
     /// What can go wrong.
     pub chances: Vec<(Fate, u32)>,
+    /// What goes wrong at a certain call.
+    pub strikes: Vec<(When, Fate)>,
     /// How they take turns.
     pub pace: Pace,
     /// How long listings lag.
@@ -96,10 +99,7 @@ impl Plan {
         let hosts = 2 + chance.below(3) as usize;
         let lives = (0..hosts).map(|host| {
             let who = if with_writer && host == hosts - 1 { Who::Writer } else { Who::Owner };
-            let mut jobs: Vec<Job> = (0..2 + chance.below(5)).map(|_| job(&mut chance, who)).collect();
-            // A copy goes by listings: of a place where they lag it may lack what they do not show.
-            jobs.retain(|job| !(lagging && matches!(job, Job::Copy(_))));
-            Life { who, jobs }
+            Life { who, jobs: (0..2 + chance.below(5)).map(|_| job(&mut chance, who)).collect() }
         });
         let lives = lives.collect();
         let mut chances = Vec::new();
@@ -131,17 +131,23 @@ impl Plan {
         };
         let lag = if lagging { Duration::from_secs(30) } else { Duration::ZERO };
         let pack_bytes = [2048, 4096, 60_000][chance.below(3) as usize];
-        Plan { seed, lives, chances, pace, lag, pack_bytes }
+        let strikes = if chance.percent(40) { 1 + chance.below(3) } else { 0 };
+        let strikes = (0..strikes).map(|_| strike(&mut chance, broken)).collect();
+        Plan { seed, lives, chances, strikes, pace, lag, pack_bytes }
+    }
+
+    /// Whether a fault of such a kind can happen.
+    fn has(&self, test: impl Fn(Fault) -> bool) -> bool {
+        let strikes = self.strikes.iter().map(|(_, fate)| fate);
+        let mut fates = self.chances.iter().map(|(fate, _)| fate).chain(strikes);
+        fates.any(|fate| matches!(fate, Fate::Fault(fault) if test(*fault)))
     }
 
     /// How much must be as if nothing had happened.
     fn after(&self) -> After {
-        let has = |test: &dyn Fn(Fault) -> bool| {
-            self.chances.iter().any(|(fate, _)| matches!(fate, Fate::Fault(fault) if test(*fault)))
-        };
         match () {
-            () if has(&|fault| fault.is_lasting()) => After::Honesty,
-            () if has(&|fault| !fault.is_within_contract()) => After::Mended(None),
+            () if self.has(Fault::is_lasting) => After::Honesty,
+            () if self.has(|fault| !fault.is_within_contract()) => After::Mended(None),
             // Who is killed while enrolling leaves one copy of a certificate instead of two.
             () if self.lives.iter().any(|life| life.jobs.iter().any(|job| matches!(job, Job::Enrol | Job::Mend))) => {
                 After::Mended(None)
@@ -163,6 +169,7 @@ impl Plan {
             self.lives.iter().enumerate().map(|(n, life)| format!("host {n}, {:?}: {:?}", life.who, life.jobs)),
         );
         lines.extend(self.chances.iter().map(|(fate, share)| format!("{fate:?}, {share} of 100,000")));
+        lines.extend(self.strikes.iter().map(spelled));
         lines.join("\n")
     }
 }
@@ -184,6 +191,28 @@ fn job(chance: &mut Chance, who: Who) -> Job {
         20 | 21 => Job::Append(chance.below(3), chance.percent(10).into()),
         22 => Job::Annotate,
         _ => [Job::Mend, Job::Enrol][chance.below(2) as usize].clone(),
+    }
+}
+
+/// Something that goes wrong at one call, which operation, shelf and number name.
+fn strike(chance: &mut Chance, broken: bool) -> (When, Fate) {
+    let op = [Op::Put, Op::Get, Op::Size, Op::List, Op::Delete][chance.below(5) as usize];
+    let shelf = Shelf::ALL[chance.below(Shelf::ALL.len() as u64) as usize];
+    let call = Call { op, place: 0, shelf: Some(shelf), name: String::new() };
+    let faults = Fault::HONEST.iter().chain(Fault::BROKEN.iter().filter(|_| broken));
+    let faults = faults.filter(|fault| fault.applies_to(&call)).map(|fault| Fate::Fault(*fault));
+    let fates: Vec<Fate> = [Fate::CrashBefore, Fate::CrashAfter].into_iter().chain(faults).collect();
+    let most = 1 << chance.below(6);
+    let when = When::Nth { op, shelf, left: 1 + chance.below(most) };
+    (when, fates[chance.below(fates.len() as u64) as usize])
+}
+
+/// A strike as text, without commas: lists of them are written down.
+fn spelled((when, fate): &(When, Fate)) -> String {
+    match when {
+        When::Nth { op, shelf, left } => format!("{op:?} {shelf:?} {left}: {fate:?}"),
+        When::Turn { host, turn } => format!("turn {turn} of host {host}: {fate:?}"),
+        When::Ever(turn) => format!("turn {turn}: {fate:?}"),
     }
 }
 
@@ -210,10 +239,13 @@ pub fn run(plan: &Plan, traced: bool) -> Ran {
     // Until listings show it.
     turnstile.pass(plan.lag * 2);
     let after = plan.after();
-    let broken = plan.chances.iter().any(|(fate, _)| matches!(fate, Fate::Fault(fault) if !fault.is_within_contract()));
+    let broken = plan.has(|fault| !fault.is_within_contract());
     // What a listing does not show yet is called missing.
     let model = Arc::new(Mutex::new(Model { broken: broken || !plan.lag.is_zero(), ..Model::default() }));
-    turnstile.with(|site| site.doom.chances.clone_from(&plan.chances));
+    turnstile.with(|site| {
+        site.doom.chances.clone_from(&plan.chances);
+        site.doom.certain.clone_from(&plan.strikes);
+    });
     let lives = plan.lives.iter().enumerate().map(|(host, life)| -> Box<dyn FnOnce(Seat) + Send> {
         let key = if life.who == Who::Writer { writer.clone() } else { owner.clone() };
         let (jobs, model) = (life.jobs.clone(), Arc::clone(&model));
@@ -302,6 +334,13 @@ pub fn shrink(plan: &Plan) -> Plan {
                 small = less;
             }
         }
+        for strike in (0..small.strikes.len()).rev() {
+            let mut less = small.clone();
+            less.strikes.remove(strike);
+            if fails(&less) {
+                small = less;
+            }
+        }
         if size(&small) == before {
             return small;
         }
@@ -309,7 +348,7 @@ pub fn shrink(plan: &Plan) -> Plan {
 }
 
 fn size(plan: &Plan) -> usize {
-    plan.chances.len() + plan.lives.iter().map(|life| life.jobs.len()).sum::<usize>()
+    plan.chances.len() + plan.strikes.len() + plan.lives.iter().map(|life| life.jobs.len()).sum::<usize>()
 }
 
 /// What a smaller plan leaves out of the one of its seed, as it is written down.
@@ -324,6 +363,13 @@ pub fn left_out(plan: &Plan) -> BTreeMap<&'static str, Vec<String>> {
             }
         }
     }
-    let faults = whole.chances.iter().filter(|fate| !plan.chances.contains(fate)).map(|(fate, _)| format!("{fate:?}"));
-    BTreeMap::from([("without_jobs", jobs), ("without_faults", faults.collect())])
+    let chances = whole.chances.iter().filter(|fate| !plan.chances.contains(fate)).map(|(fate, _)| format!("{fate:?}"));
+    let strikes = whole.strikes.iter().filter(|strike| !plan.strikes.contains(strike)).map(spelled);
+    BTreeMap::from([("without_jobs", jobs), ("without_faults", chances.chain(strikes).collect())])
+}
+
+/// Takes faults out of a plan, as [`left_out`] names them.
+pub fn leave_out(plan: &mut Plan, faults: &[String]) {
+    plan.chances.retain(|(fate, _)| !faults.contains(&format!("{fate:?}")));
+    plan.strikes.retain(|strike| !faults.contains(&spelled(strike)));
 }

@@ -64,7 +64,7 @@ fn main() -> ExitCode {
 fn simulate(options: &[&str]) -> ExitCode {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(root()).args(["run", "-q", "--locked", "-p", "sim"]);
-    if options.contains(&"--sabotage") {
+    if options.contains(&"--sabotage") || options.contains(&"--plant") {
         cargo.args(["--features", "sabotage"]);
     }
     match cargo.arg("--").args(options).status() {

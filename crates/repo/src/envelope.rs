@@ -69,6 +69,30 @@ pub(crate) fn close<T: Serialize>(
 /// # Errors
 /// `Damaged` in every other case.
 pub(crate) fn open<T: DeserializeOwned>(seal: Seal, trust: &Trust, object: &[u8]) -> Result<(T, SignerId)> {
+    let Parts { signer, body, signature } = parse(seal, object)?;
+    let bad = |why: &str| RepoError::damaged(seal.what(), why);
+    let public = trust.public(signer).ok_or_else(|| bad(&format!("is signed by {signer}, who is not enrolled")))?;
+    let signed = &object[..object.len() - 64];
+    let is_signed = is_signed(public, &[CONTEXT, &trust.repository.0, signed], &signature);
+    if !is_signed && !store::sabotaged("check no signature") {
+        return Err(bad("has a bad signature"));
+    }
+    let body = serde_json::from_slice(body).map_err(|e| bad(&format!("cannot be read: {e}")))?;
+    Ok((body, signer))
+}
+
+/// What an envelope says, whoever made it: nothing may rest on it.
+pub(crate) fn peek<T: DeserializeOwned>(seal: Seal, object: &[u8]) -> Option<T> {
+    serde_json::from_slice(parse(seal, object).ok()?.body).ok()
+}
+
+struct Parts<'o> {
+    signer: SignerId,
+    body: &'o [u8],
+    signature: [u8; 64],
+}
+
+fn parse(seal: Seal, object: &[u8]) -> Result<Parts<'_>> {
     let mut cursor = Cursor::new(seal.what(), object);
     if cursor.array::<4>()? != *seal.magic() {
         return Err(cursor.bad("is something else"));
@@ -83,18 +107,10 @@ pub(crate) fn open<T: DeserializeOwned>(seal: Seal, trust: &Trust, object: &[u8]
     }
     let body = cursor.take(len)?;
     let signature = cursor.array::<64>()?;
-    if !cursor.is_empty() {
-        return Err(cursor.bad("is followed by something else"));
+    match cursor.is_empty() {
+        true => Ok(Parts { signer, body, signature }),
+        false => Err(cursor.bad("is followed by something else")),
     }
-    let public =
-        trust.public(signer).ok_or_else(|| cursor.bad(format!("is signed by {signer}, who is not enrolled")))?;
-    let signed = &object[..object.len() - 64];
-    let is_signed = is_signed(public, &[CONTEXT, &trust.repository.0, signed], &signature);
-    if !is_signed && !store::sabotaged("check no signature") {
-        return Err(cursor.bad("has a bad signature"));
-    }
-    let body = serde_json::from_slice(body).map_err(|e| cursor.bad(format!("cannot be read: {e}")))?;
-    Ok((body, signer))
 }
 
 /// What a certificate says.

@@ -345,6 +345,14 @@ impl State {
     }
 }
 
+/// Where a head stands among those that are copied one after the other: none comes before one that it names as a parent, or that
+/// stands for a parent. Checkpoints name nothing that they do not stand for. What it says of itself is believed: a wrong
+/// order costs nothing once all are there.
+pub(crate) fn rank(object: &[u8]) -> (bool, u64) {
+    let head: Option<Head> = envelope::peek(Seal::Head, object);
+    head.map_or((true, u64::MAX), |head| (head.covers.is_empty(), head.height))
+}
+
 /// Who signed a head.
 #[derive(Clone, Copy)]
 pub(crate) struct By {

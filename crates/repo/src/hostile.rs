@@ -31,7 +31,7 @@ use store::{
 
 // ---- a store, a clock and a repository that tests hold in their hands -----------------------------------------------
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Op {
     Put,
     List,

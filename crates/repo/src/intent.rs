@@ -7,6 +7,7 @@ use crate::b64;
 use crate::crypt::{Purpose, Secret, Signing, open_small, seal_small};
 use crate::envelope::{self, Seal, Trust};
 use crate::error::{RepoError, Result};
+use crate::head::{State, head_key};
 use crate::id::{DomainId, HeadId, IntentId, PackId, RunId, SignerId};
 use crate::repository::Repository;
 use serde::{Deserialize, Serialize};
@@ -300,6 +301,12 @@ pub(crate) fn announced(
     Ok((all, damaged))
 }
 
+/// Whether a head that its author noted as committed is gone.
+pub(crate) fn is_lost(store: &Store, state: &State, head: &HeadId) -> Result<bool> {
+    let known = state.heads.contains(head) || state.covered.contains(head);
+    Ok(!known && store.size(&head_key(head))?.is_none())
+}
+
 /// A list of packs about to be swept.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Condemned {
@@ -323,6 +330,16 @@ pub(crate) struct Condemned {
     /// For a waiting list: who was at work after those were written, and how far they had got.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) intents: BTreeMap<IntentId, u32>,
+    /// Runs that are being given up: once their announcements are gone, a head must fence them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(crate) given_up: BTreeSet<IntentId>,
+}
+
+impl Condemned {
+    /// Whether it condemns packs, or runs: some are only notes of keepers for each other.
+    pub(crate) fn is_about_packs(&self) -> bool {
+        self.of.is_empty() && self.given_up.is_empty()
+    }
 }
 
 /// Writes a condemned list; durable when it returns.

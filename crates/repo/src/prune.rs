@@ -5,12 +5,14 @@
 
 mod locks;
 mod marks;
+mod work;
 
 use self::marks::Marks;
+use self::work::AtWork;
 use crate::crypt::Signing;
 use crate::error::{RepoError, Result};
 use crate::head::{self, Snapshot, State};
-use crate::id::{DomainId, IntentId, PackId, RunId, SnapshotId};
+use crate::id::{ChunkId, DomainId, IntentId, PackId, RunId, SnapshotId};
 use crate::index::{HeaderParts, Hit, Index, PackRef, TABLE_ENTRIES_MAX, TableBuilder};
 use crate::intent::{self, Announced, Announcement, Condemned, Process, Work};
 use crate::pack::{PackBuilder, PackHeader, pack_key, read_whole};
@@ -23,10 +25,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 use store::{Key, Kind, Reaper, Shelf};
 
-/// An announcement that has not moved for this long, as seen by two prunes, is given up.
-const SILENCE: Duration = Duration::from_secs(3600);
-/// The same for a prune: another may not go on beside it.
-const SILENCE_OF_KEEPERS: Duration = Duration::from_secs(24 * 3600);
 /// Heads are folded into a checkpoint when there are more than this.
 const HEADS_MAX: usize = 64;
 /// Between so many deletions it is looked whether to go on.
@@ -171,15 +169,6 @@ impl Going {
             originals.contains(pack) && places.iter().any(|p| copies.contains(p) && !self.condemned.contains(p))
         })
     }
-}
-
-/// Who is at work now.
-#[derive(Default)]
-struct AtWork {
-    open: BTreeMap<IntentId, Announced>,
-    ended: Vec<Key>,
-    /// Given up just now for being silent: they still delay this prune.
-    silent: BTreeSet<IntentId>,
 }
 
 struct Keeper<'r, 'p> {
@@ -356,60 +345,13 @@ impl Keeper<'_, '_> {
 
     // ---- who is at work ------------------------------------------------------------------------------------------
 
-    fn at_work(&mut self, lists: &[(Key, Condemned)]) -> Result<AtWork> {
-        let repository = self.repository;
-        let (announced, _) = intent::announced(&repository.store, &repository.trust, &|d| repository.keep_key(d))?;
-        let now = repository.world.clock.now();
-        let mut fenced = Vec::new();
-        let mut at_work = AtWork { open: BTreeMap::new(), ended: Vec::new(), silent: self.silent.clone() };
-        for (id, intent) in announced {
-            if self.own.as_ref().is_some_and(|own| own.id() == id) {
-                continue;
-            }
-            let life = intent.process.as_ref().map_or(Life::Unknown, |process| (self.plan.life)(process));
-            // Where listings lag the end of who is dead may not show yet: then only who was seen before counts as dead.
-            let dead = life == Life::Dead && repository.store.lists_at_once();
-            let silent = life != Life::Alive
-                && lists.iter().any(|(_, list)| {
-                    let since = crate::time::parse(&list.time).map_or(Duration::ZERO, |then| now.since(then));
-                    let patience = if intent.kind == Work::Keep { SILENCE_OF_KEEPERS } else { SILENCE };
-                    list.intents.get(&id) == Some(&intent.seq) && since >= patience
-                });
-            if intent.ended {
-                at_work.ended.extend(intent.keys);
-            } else if (dead || silent) && self.plan.act == Act::Do {
-                // Giving somebody up is deleting what they announced: they look for it before and after they commit.
-                self.delete_all(&intent.keys)?;
-                if intent.kind == Work::Write {
-                    fenced.push(id);
-                }
-                if !dead {
-                    self.silent.insert(id);
-                    at_work.silent.insert(id);
-                }
-            } else if !dead {
-                at_work.open.insert(id, intent);
-            }
-        }
-        if store::sabotaged("ignore who is at work") {
-            at_work.open.retain(|_, intent| intent.kind == Work::Keep);
-        }
-        if !fenced.is_empty() && !store::sabotaged("fence nobody") {
-            // What somebody given up commits after this does not count: its chunks may be gone by then.
-            let mut next = State::load(&repository.store, &repository.trust)?.next(&repository.world);
-            next.fenced = fenced;
-            head::commit(&repository.store, &repository.trust, &self.signing, &next)?;
-        }
-        Ok(at_work)
-    }
-
     /// The condemned lists whose time has come.
     fn ripe<'l>(&mut self, lists: &'l [(Key, Condemned)], at_work: &AtWork) -> Result<Vec<&'l (Key, Condemned)>> {
         let now = self.repository.world.clock.now();
         let grace = self.grace();
         let mut ripe = Vec::new();
         let mut unwatched = Vec::new();
-        for list in lists.iter().filter(|(_, list)| list.of.is_empty()) {
+        for list in lists.iter().filter(|(_, list)| list.is_about_packs()) {
             let name = list.0.name();
             let waits: Vec<&Condemned> =
                 lists.iter().map(|(_, waits)| waits).filter(|waits| waits.of.iter().any(|of| of == name)).collect();
@@ -451,24 +393,6 @@ impl Keeper<'_, '_> {
         }
     }
 
-    fn names(&self, at_work: &AtWork) -> String {
-        let name = |intent: &Announced| match &intent.process {
-            Some(p) => format!("{} on {} (process {})", p.command, p.host, p.pid),
-            None => "somebody this key cannot name".to_owned(),
-        };
-        let mut names: Vec<String> = at_work.open.values().map(name).collect();
-        names.extend(at_work.silent.iter().map(|id| format!("{}, which fell silent", id.short())));
-        names.join(", ")
-    }
-
-    fn write_waiting_list(&self, of: Vec<String>, at_work: &AtWork) -> Result<()> {
-        let Repository { store, trust, world, .. } = self.repository;
-        let intents = at_work.open.iter().map(|(id, intent)| (*id, intent.seq)).collect();
-        let list = Condemned { v: 1, time: crate::time::text(world.clock.now()), of, intents, ..Condemned::default() };
-        intent::condemn(store, trust, &self.signing, &list)?;
-        Ok(())
-    }
-
     // ---- what is needed ------------------------------------------------------------------------------------------
 
     /// Walks every snapshot's lists, shared nodes once, and adds up what of each pack is needed.
@@ -487,7 +411,7 @@ impl Keeper<'_, '_> {
         // Where somebody may write who is no keeper, a second place of a chunk may be a forgery: then every place counts,
         // but for the originals of what a keeper itself put together anew.
         let one_is_enough = self.repository.trust.writers_are_keepers();
-        let mut mark = |id: &crate::id::ChunkId| -> Result<()> {
+        let places = |id: &ChunkId| -> Result<Vec<(Hit, PackId)>> {
             let mut hits: Vec<(Hit, PackId)> = Vec::new();
             for hit in index.find_all(id)? {
                 // A place that cannot be is no place.
@@ -504,19 +428,27 @@ impl Keeper<'_, '_> {
                 let packs: Vec<PackId> = hits.iter().map(|(_, pack)| *pack).collect();
                 hits.retain(|(_, pack)| !going.is_replaced(pack, &packs));
             }
-            if hits.len() > 1 && one_is_enough {
-                // What is only in condemned packs is rescued by being marked there.
-                let stays = hits.iter().position(|(_, pack)| !going.condemned.contains(pack)).unwrap_or(0);
-                hits = vec![hits[stays]];
+            // What is only in condemned packs is rescued by being marked there.
+            if one_is_enough && hits.iter().any(|(_, pack)| !going.condemned.contains(pack)) {
+                hits.retain(|(_, pack)| !going.condemned.contains(pack));
             }
-            let chosen = hits;
-            if chosen.is_empty() {
+            Ok(hits)
+        };
+        // Chunks for which any of several places would do.
+        let mut several: BTreeSet<ChunkId> = BTreeSet::new();
+        let mut mark = |id: &ChunkId| -> Result<()> {
+            let hits = places(id)?;
+            if hits.is_empty() {
                 return Err(match index.has_vanished() {
                     true => RepoError::Busy("another prune changed the repository meanwhile: run it again".into()),
                     false => RepoError::MissingChunk(*id),
                 });
             }
-            for (hit, _) in chosen {
+            if hits.len() > 1 && one_is_enough {
+                several.insert(*id);
+                return Ok(());
+            }
+            for (hit, _) in hits {
                 live[hit.table][hit.record as usize / 64] |= 1 << (hit.record % 64);
             }
             Ok(())
@@ -526,7 +458,7 @@ impl Keeper<'_, '_> {
             self.step("marking", n as u64, snapshots.len() as u64)?;
             for list in [&snapshot.public.content, &snapshot.public.meta] {
                 let mut fresh = Vec::new();
-                let mut enter = |id: &crate::id::ChunkId| {
+                let mut enter = |id: &ChunkId| {
                     let new = seen.insert(*id);
                     if new {
                         fresh.push(*id);
@@ -535,6 +467,16 @@ impl Keeper<'_, '_> {
                 };
                 list.mark(&|id| chunks.chunk(id), &mut enter, &mut |id| mark(&id))?;
                 fresh.iter().try_for_each(&mut mark)?;
+            }
+        }
+        // What lies in a record that is needed for another chunk is there already: a second place would be kept for nothing, and
+        // go only with a later prune.
+        for id in &several {
+            let hits = places(id)?;
+            let is_live = |hit: &Hit| live[hit.table][hit.record as usize / 64] & (1 << (hit.record % 64)) != 0;
+            let first = hits.first().filter(|_| !hits.iter().any(|(hit, _)| is_live(hit)));
+            if let Some((hit, _)) = first {
+                live[hit.table][hit.record as usize / 64] |= 1 << (hit.record % 64);
             }
         }
         let mut uses: HashMap<PackId, PackUse> = HashMap::new();
@@ -883,7 +825,13 @@ impl Keeper<'_, '_> {
             head::commit(store, trust, &self.signing, &state.checkpoint(world))?;
             self.delete_all(&folded)?;
         }
-        self.delete_all(&at_work.ended)?;
+        for intent in &at_work.ended {
+            // What it committed is gone, and nothing else may say so.
+            let is_witness = intent.head.map_or(Ok(false), |head| intent::is_lost(store, &state, &head))?;
+            if !is_witness {
+                self.delete_all(&intent.keys)?;
+            }
+        }
         self.report.tidied_bytes = self.reaper.tidy()?;
         Ok(())
     }

@@ -16,6 +16,10 @@ use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use store::{Key, Kind, Reaper, Shelf, Store};
 
+/// How often something must look damaged or gone before it counts as that: a place may answer wrongly once, and nothing sound
+/// may be given up for it.
+const LOOKS: usize = 3;
+
 /// What was mended.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct MendReport {
@@ -62,7 +66,7 @@ impl Repository {
         report.mended.extend(self.mend_keys()?);
         for shelf in [Shelf::Index, Shelf::Condemned, Shelf::Intents] {
             for listed in self.store.list(shelf)? {
-                if self.store.get_checked(&listed.key).is_err_and(|e| e.kind == Kind::Corrupt) {
+                if is_damaged(&self.store, &listed.key) {
                     // Tables are rebuilt below; without its list nothing is swept; an intent only delayed.
                     reaper.delete(&listed.key)?;
                     report.discarded.push(listed.key.path());
@@ -76,7 +80,7 @@ impl Repository {
         self.index_loose_packs(&signing, &reaper, &mut report)?;
         for shelf in [Shelf::Packs, Shelf::Heads, Shelf::Runs, Shelf::Ledger, Shelf::Keys] {
             for listed in self.store.list(shelf)? {
-                if self.store.get_checked(&listed.key).is_err_and(|e| e.kind == Kind::Corrupt) {
+                if is_damaged(&self.store, &listed.key) {
                     report.unmended.push(format!("{}: damaged, and no copy at hand has it", listed.key));
                 }
             }
@@ -117,7 +121,7 @@ impl Repository {
             let named = self.named_packs()?;
             for key in theirs.keys() {
                 let bad = match ours.contains(key) {
-                    true => self.store.get_checked(key).is_err_and(|e| e.kind == Kind::Corrupt),
+                    true => is_damaged(&self.store, key),
                     // What was removed here stays removed: only what is named here and missing is fetched.
                     false => match shelf {
                         Shelf::Packs => PackId::parse(key.name()).is_some_and(|id| named.contains(&id) || all_packs),
@@ -173,8 +177,21 @@ impl Repository {
     pub fn accept_loss(&self) -> Result<usize> {
         let signing = self.keyring.keeping()?;
         let reaper = Reaper::of(&self.store);
-        let state = self.state()?;
-        let lost: Vec<HeadId> = state.problems.iter().map(|(id, _)| *id).collect();
+        let mut state = self.state()?;
+        let mut lost: BTreeSet<HeadId> = state.problems.iter().map(|(id, _)| *id).collect();
+        for _ in 1..LOOKS {
+            if !lost.is_empty() && !store::sabotaged("give up what is damaged once") {
+                state = self.state_anew()?;
+                lost.retain(|id| state.problems.iter().any(|(problem, _)| problem == id));
+            }
+        }
+        let (announced, _) = intent::announced(&self.store, &self.trust, &|d| self.keep_key(d))?;
+        for head in announced.values().filter_map(|intent| intent.head) {
+            let mut looks = (0..LOOKS).map(|_| intent::is_lost(&self.store, &state, &head));
+            if looks.try_fold(true, |all, look| Ok::<_, RepoError>(all && look?))? {
+                lost.insert(head);
+            }
+        }
         let unreadable: Vec<SnapshotId> =
             state.unreadable(&self.trust, &self.keyring).into_iter().map(|(id, _)| id).collect();
         if lost.is_empty() && unreadable.is_empty() {
@@ -218,18 +235,20 @@ impl Repository {
         for object in self.store.list(Shelf::Packs)? {
             let Some(id) = PackId::parse(object.key.name()) else { continue };
             listed.insert(id);
-            match self.store.get_checked(&object.key) {
-                // What is about to be swept is no find.
-                Ok(_) if named.contains(&id) || condemned.contains(&id) => {}
-                Ok(bytes) => loose.push((id, bytes.len())),
-                Err(e) if e.kind == Kind::Corrupt => {
-                    damaged.insert(id);
-                }
+            let is_sound = match self.store.get_checked(&object.key) {
+                Ok(_) => true,
+                Err(e) if e.kind == Kind::Corrupt => !is_damaged(&self.store, &object.key),
                 Err(e) => return Err(e.into()),
+            };
+            // What is about to be swept is no find.
+            if !is_sound {
+                damaged.insert(id);
+            } else if !named.contains(&id) && !condemned.contains(&id) {
+                loose.push(id);
             }
         }
         let mut tables: BTreeMap<crate::id::DomainId, TableBuilder> = BTreeMap::new();
-        for (id, _) in loose {
+        for id in loose {
             let bytes = self.store.get_checked(&crate::pack::pack_key(&id))?;
             match read_whole(&self.trust, |d| self.keep_key(d), &bytes) {
                 Ok(contents) => {
@@ -283,4 +302,9 @@ impl Repository {
         }
         Ok(())
     }
+}
+
+/// Whether every look at an object shows that its bytes are not those of its name.
+pub(crate) fn is_damaged(store: &Store, key: &Key) -> bool {
+    (0..LOOKS).all(|_| store.get_checked(key).is_err_and(|e| e.kind == Kind::Corrupt))
 }

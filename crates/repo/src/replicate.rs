@@ -3,13 +3,20 @@
 //! It never deletes at the destination: a copy prunes on its own, so that what is deleted here lives on there.
 
 use crate::error::{RepoError, Result};
+use crate::head;
 use crate::lanes;
 use crate::prune::Act;
 use crate::repository::Repository;
 use serde::Serialize;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use store::{Key, Listed, Shelf, Span, Store, World};
+use std::time::Duration;
+use store::{Key, Lanes, Listed, Shelf, Span, Store, World};
+
+/// Where listings lag, they show what was there so long ago: network file systems keep directories for up to a minute.
+const LISTINGS_SETTLE: Duration = Duration::from_secs(90);
+/// So often it is looked, while that passes, whether to go on.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// How far a copy is.
 #[derive(Clone, Copy, Debug)]
@@ -66,11 +73,16 @@ pub fn replicate(
     // place, not about the repository. Tables are listed first of all: a prune replaces those that name what it sweeps, so
     // that none of it went between the heads and what they need while these are still there.
     let before = from.list(Shelf::Index)?;
-    let order = [Shelf::Keys, Shelf::Ledger, Shelf::Events, Shelf::Runs, Shelf::Packs, Shelf::Index, Shelf::Heads];
+    let heads = from.list(Shelf::Heads)?;
+    if act == Act::Do && !from.lists_at_once() && !store::sabotaged("copy what does not show yet") {
+        settle(world)?;
+    }
+    let order = [Shelf::Keys, Shelf::Ledger, Shelf::Events, Shelf::Runs, Shelf::Packs, Shelf::Index];
     let mut parts: Vec<Vec<Listed>> =
         order.iter().rev().map(|shelf| from.list(*shelf)).collect::<std::result::Result<_, _>>()?;
     parts.reverse();
-    let (tables, heads) = (parts[5].clone(), parts[6].clone());
+    let tables = parts[5].clone();
+    parts.push(heads.clone());
     if store::sabotaged("copy heads first") {
         parts.reverse();
     }
@@ -98,11 +110,16 @@ pub fn replicate(
     }
     let copied = (AtomicU64::new(0), AtomicU64::new(0));
     let last = parts.len() - 1;
-    for (n, part) in parts.iter().enumerate() {
+    let one_by_one = World { lanes: Lanes::Inline, ..world.clone() };
+    for (n, part) in parts.iter_mut().enumerate() {
+        let mut world = world;
         if n == last {
             still_there(from, Shelf::Index, &before)?;
             still_there(from, Shelf::Index, &tables)?;
             still_there(from, Shelf::Heads, &heads)?;
+            // Parents first: a copy that is cut off must not look as if it had lost history.
+            parents_first(from, part)?;
+            world = &one_by_one;
         }
         copy_part(from, to, world, part, &|bytes| {
             let done = copied.0.fetch_add(1, Ordering::Relaxed) + 1;
@@ -126,6 +143,18 @@ pub fn replicate(
     Ok(report)
 }
 
+/// Waits until all that the heads listed now refer to shows in listings.
+fn settle(world: &World) -> Result<()> {
+    let began = world.clock.monotonic();
+    while world.clock.monotonic().saturating_sub(began) < LISTINGS_SETTLE {
+        if world.stop.requested() {
+            return Err(RepoError::Stopped);
+        }
+        world.clock.sleep(LOOK_EVERY);
+    }
+    Ok(())
+}
+
 fn pruned_meanwhile() -> RepoError {
     RepoError::Busy("the repository was pruned while it was copied: copy again".into())
 }
@@ -139,14 +168,23 @@ fn still_there(from: &Store, shelf: Shelf, seen: &[Listed]) -> Result<()> {
     }
 }
 
+fn parents_first(from: &Store, heads: &mut Vec<Listed>) -> Result<()> {
+    let rank = |listed: Listed| Ok((head::rank(&get(from, &listed.key)?), listed));
+    let mut ranked = std::mem::take(heads).into_iter().map(rank).collect::<Result<Vec<_>>>()?;
+    ranked.sort_by_key(|(rank, _)| *rank);
+    heads.extend(ranked.into_iter().map(|(_, listed)| listed));
+    Ok(())
+}
+
+fn get(from: &Store, key: &Key) -> Result<Vec<u8>> {
+    from.get_checked(key).map_err(|e| if e.is_absent() { pruned_meanwhile() } else { e.into() })
+}
+
 fn copy_part(from: &Store, to: &Store, world: &World, part: &[Listed], on: &(dyn Fn(u64) + Sync)) -> Result<()> {
     let over = (world, lanes::reading(world, from));
     // A body is held while it is stored, by some stores twice.
     lanes::each(over, part, &|listed| listed.bytes * 2, &|listed| {
-        let body = from.get_checked(&listed.key).map_err(|e| match e.is_absent() {
-            true => pruned_meanwhile(),
-            false => e.into(),
-        })?;
+        let body = get(from, &listed.key)?;
         let bytes = body.len() as u64;
         to.put_owned(&listed.key, body)?;
         on(bytes);

@@ -9,6 +9,7 @@ use crate::id::{DomainId, HeadId, RepositoryId, SignerId, hex, unhex};
 use crate::keys::{
     Bundle, Credential, Keyring, Masters, Role, age_open_passphrase, age_passphrase, age_unwrap, age_wrap,
 };
+use crate::repair::is_damaged;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use store::{Key, Kind, LockMode, LockPolicy, Put, Reaper, Shelf, Span, Store, StoreError, World};
@@ -165,20 +166,21 @@ impl Repository {
     ) -> Result<Repository> {
         let Layout { packs, lock } = layout.into();
         let store = &store.locking(lock, &world.clock);
-        if store.size(&config_key())?.is_some() || !store.list_prefix(Shelf::Keys, "config.")?.is_empty() {
+        // Keys and heads of an init that was interrupted open nothing; they would only confuse. They are listed before it is looked
+        // whether there is a repository: so that none of them is of one that somebody makes from here on.
+        let mut leftovers = Vec::new();
+        for shelf in [Shelf::Keys, Shelf::Heads] {
+            leftovers.extend(store.list(shelf)?.into_iter().map(|listed| listed.key));
+        }
+        if store.size(&config_key())?.is_some() || leftovers.iter().any(|key| key.name().starts_with("config.")) {
             return Err(RepoError::AlreadyExists(store.address()));
         }
         if !store.list(Shelf::Packs)?.is_empty() || !store.list(Shelf::Runs)?.is_empty() {
             let why = "is gone, and so is its copy, but there are data: bring backstay.json back from a copy of the repository";
             return Err(RepoError::damaged(CONFIG_NAME, why));
         }
-        // Keys of an init that was interrupted open nothing; they would only confuse.
         let reaper = Reaper::of(store);
-        for shelf in [Shelf::Keys, Shelf::Heads] {
-            for listed in store.list(shelf)? {
-                reaper.delete(&listed.key)?;
-            }
-        }
+        reaper.delete_all(&leftovers)?;
         let root = Signing::from_seed(bundle.root_seed.as_ref().expect("an owner has it"));
         let recipient = bundle.identity.as_ref().expect("an owner has it").to_public().to_string();
         let pack_bytes = match packs {
@@ -199,21 +201,29 @@ impl Repository {
             generation: 1,
             lock: lock.map(|lock| LockTerms { mode: lock.mode.name().to_owned(), days: lock.days }),
         };
-        put_masters(store, bundle, &config)?;
+        let mut own = put_masters(store, bundle, &config)?;
         if let Some(passphrase) = passphrase {
-            put_owner(store, world, bundle, passphrase)?;
+            own.extend(put_owner(store, world, bundle, passphrase)?.1);
         }
         let mut trust = Trust::new(config.repository, bundle.root_public);
-        put_certificate(store, world, &mut trust, &root, bundle)?;
+        own.extend(put_certificate(store, world, &mut trust, &root, bundle)?);
         let first = Head { v: 1, time: config.created.clone(), height: 1, ..Head::default() };
-        head::commit(store, &trust, &root, &first)?;
+        own.push(head::head_key(&head::commit(store, &trust, &root, &first)?));
         let recovery = Key::new(Shelf::Root, "RECOVERY.txt").expect("a good name");
         store.put_new(&recovery, RECOVERY.as_bytes())?;
         let object = config_object(&config, &root);
         // From here on it is a repository.
-        match store.put_new(&config_key(), &object)? {
-            Put::New => {}
-            Put::Existed => return Err(RepoError::AlreadyExists(store.address())),
+        let is_ours = match store.put_new(&config_key(), &object) {
+            Ok(Put::New) => true,
+            // What carries it may have sent it twice.
+            Ok(Put::Existed) => store.get(&config_key(), Span::Whole)? == object,
+            Err(e) if e.kind == Kind::Corrupt => false,
+            Err(e) => return Err(e.into()),
+        };
+        if !is_ours {
+            // Somebody else made one meanwhile, where our objects are nobody's.
+            reaper.delete_all(&own)?;
+            return Err(RepoError::AlreadyExists(store.address()));
         }
         store.put_new(&keys_key("config", &object), &object)?;
         let keyring = Keyring { bundle: bundle.clone() };
@@ -232,14 +242,7 @@ impl Repository {
         if bundle.repository != config.repository || bundle.root_public != root {
             return Err(RepoError::WrongKey(format!("{} (the key belongs to another repository)", store.address())));
         }
-        let mut trust = Trust::new(config.repository, root);
-        for listed in store.list_prefix(Shelf::Keys, "cert-")? {
-            let enrolled = get_key_object(store, &listed.key).and_then(|object| trust.enrol(&object));
-            match enrolled {
-                Err(e) if e.is_damage() => warnings.push(format!("certificate {}: {e}", listed.key)),
-                other => other?,
-            }
-        }
+        let trust = read_trust(store, config.repository, root, &mut warnings)?;
         let store = &store.locking(config.lock_policy(), &world.clock);
         let keyring = Keyring { bundle };
         let own = keyring.signing().and_then(|signing| trust.revoked(signing.id()).map(str::to_owned));
@@ -308,6 +311,12 @@ impl Repository {
 
     pub(crate) fn state(&self) -> Result<State> {
         State::load(&self.store, &self.trust)
+    }
+
+    /// The state, by the certificates that can be seen now.
+    pub(crate) fn state_anew(&self) -> Result<State> {
+        let trust = read_trust(&self.store, self.config.repository, self.keyring.bundle.root_public, &mut Vec::new())?;
+        State::load(&self.store, &trust)
     }
 
     pub(crate) fn keep_key(&self, domain: DomainId) -> Option<Secret> {
@@ -399,9 +408,7 @@ impl Repository {
         let created = crate::time::text(self.world.clock.now());
         let revocation = Certificate { roles: Vec::new(), created, ..certificate };
         let object = envelope::close(Seal::Certificate, self.config.repository, &root, &revocation)?;
-        for copy in COPIES {
-            self.store.put_new(&keys_key(&format!("cert-{signer}-revoked-{copy}"), &object), &object)?;
-        }
+        put_copies(&self.store, &format!("cert-{signer}-revoked"), || Ok(object.clone()))?;
         // And what came meanwhile: whoever committed it did not know better.
         self.fold_heads(&root)?;
         self.trust.enrol(&object)
@@ -425,7 +432,7 @@ impl Repository {
         label.clone_into(&mut bundle.label);
         bundle.sign_seed = Some(Secret(self.world.random()));
         put_certificate(&self.store, &self.world, &mut self.trust, &root, &bundle)?;
-        put_owner(&self.store, &self.world, &bundle, passphrase)
+        Ok(put_owner(&self.store, &self.world, &bundle, passphrase)?.0)
     }
 
     /// The names of the passphrases, as `key list` shows them.
@@ -509,7 +516,7 @@ impl Repository {
             written.push(copy.path());
         }
         for listed in self.store.list(Shelf::Keys)? {
-            if self.store.get_checked(&listed.key).is_err_and(|e| e.kind == Kind::Corrupt) {
+            if is_damaged(&self.store, &listed.key) {
                 let twin = twin_of(&self.store, &listed.key)?;
                 if let Some(body) = twin {
                     reaper.delete(&listed.key)?;
@@ -648,6 +655,19 @@ fn parse_config(store: &Store, object: &[u8]) -> Result<Config> {
     Ok(config)
 }
 
+/// Whom root enrolled and whom it revoked, as far as certificates can be seen.
+fn read_trust(store: &Store, repository: RepositoryId, root: [u8; 32], warnings: &mut Vec<String>) -> Result<Trust> {
+    let mut trust = Trust::new(repository, root);
+    for listed in store.list_prefix(Shelf::Keys, "cert-")? {
+        let enrolled = get_key_object(store, &listed.key).and_then(|object| trust.enrol(&object));
+        match enrolled {
+            Err(e) if e.is_damage() => warnings.push(format!("certificate {}: {e}", listed.key)),
+            other => other?,
+        }
+    }
+    Ok(trust)
+}
+
 fn get_key_object(store: &Store, key: &Key) -> Result<Vec<u8>> {
     match store.size(key)? {
         Some(size) if size <= KEY_BYTES_MAX => Ok(store.get_checked(key)?),
@@ -734,28 +754,40 @@ fn unlock(store: &Store, config: &Config, credential: &Credential, warnings: &mu
     }
 }
 
-fn put_owner(store: &Store, world: &World, bundle: &Bundle, passphrase: &str) -> Result<String> {
-    let name = format!("owner-{}", hex(&world.random::<4>()));
+/// Stores the copies of a secret, and returns their names.
+fn put_copies(store: &Store, stem: &str, mut object: impl FnMut() -> Result<Vec<u8>>) -> Result<Vec<Key>> {
+    let mut keys = Vec::new();
     for copy in COPIES {
-        let object = age_passphrase(passphrase, bundle.to_json().as_bytes())?;
-        store.put_new(&keys_key(&format!("{name}-{copy}"), &object), &object)?;
+        let object = object()?;
+        let key = keys_key(&format!("{stem}-{copy}"), &object);
+        store.put_new(&key, &object)?;
+        keys.push(key);
     }
-    Ok(name)
+    Ok(keys)
 }
 
-fn put_masters(store: &Store, bundle: &Bundle, config: &Config) -> Result<()> {
+/// Stores what a passphrase opens; returns its name, and those of its objects.
+fn put_owner(store: &Store, world: &World, bundle: &Bundle, passphrase: &str) -> Result<(String, Vec<Key>)> {
+    let name = format!("owner-{}", hex(&world.random::<4>()));
+    let keys = put_copies(store, &name, || age_passphrase(passphrase, bundle.to_json().as_bytes()))?;
+    Ok((name, keys))
+}
+
+fn put_masters(store: &Store, bundle: &Bundle, config: &Config) -> Result<Vec<Key>> {
     let masters =
         Masters::sign(bundle).ok_or(RepoError::NotAuthorised { needed: "root", held: bundle.role.name().into() })?;
     let plain = Zeroizing::new(serde_json::to_vec(&masters).expect("plain data"));
-    for copy in COPIES {
-        let object = age_wrap(&config.recipients, &plain)?;
-        store.put_new(&keys_key(&format!("masters-{copy}"), &object), &object)?;
-    }
-    Ok(())
+    put_copies(store, "masters", || age_wrap(&config.recipients, &plain))
 }
 
-fn put_certificate(store: &Store, world: &World, trust: &mut Trust, root: &Signing, bundle: &Bundle) -> Result<()> {
-    let Some(signing) = bundle.sign_seed.as_ref().map(Signing::from_seed) else { return Ok(()) };
+fn put_certificate(
+    store: &Store,
+    world: &World,
+    trust: &mut Trust,
+    root: &Signing,
+    bundle: &Bundle,
+) -> Result<Vec<Key>> {
+    let Some(signing) = bundle.sign_seed.as_ref().map(Signing::from_seed) else { return Ok(Vec::new()) };
     let roles: &[&str] = match bundle.role {
         Role::Owner => &["writer", "keeper", "reader"],
         Role::Writer => &["writer"],
@@ -767,8 +799,7 @@ fn put_certificate(store: &Store, world: &World, trust: &mut Trust, root: &Signi
     let created = crate::time::text(world.clock.now());
     let certificate = Certificate::new(&signing, roles, domain, &bundle.label, created);
     let object = envelope::close(Seal::Certificate, bundle.repository, root, &certificate)?;
-    for copy in COPIES {
-        store.put_new(&keys_key(&format!("cert-{}-{copy}", signing.id()), &object), &object)?;
-    }
-    trust.enrol(&object)
+    let keys = put_copies(store, &format!("cert-{}", signing.id()), || Ok(object.clone()))?;
+    trust.enrol(&object)?;
+    Ok(keys)
 }

@@ -337,7 +337,7 @@ fn judge(history: &[Seat], policy: &Policy, now: Timestamp, reasons: &mut [Vec<R
     for rule in policy.rules() {
         rule.apply(&counting, policy.of_period, reasons);
     }
-    for seat in history.iter().filter(|seat| seat.point.complete || store::sabotaged("count partial runs")) {
+    for seat in history.iter().filter(|seat| seat.point.complete) {
         let matching = policy.tags.iter().filter(|tags| carries(seat.point, tags));
         reasons[seat.at].extend(matching.cloned().map(Reason::Tagged));
     }
@@ -369,7 +369,7 @@ fn believed<'a>(history: &[Seat<'a>], now: Timestamp, reasons: &mut [Vec<Reason>
             reasons[seat.at].push(Reason::ClockAhead(ahead));
         } else if behind > CLOCK_TOLERANCE {
             reasons[seat.at].push(Reason::ClockBehind(behind));
-        } else if seat.point.complete {
+        } else if seat.point.complete || store::sabotaged("count partial runs") {
             // Only complete points testify against later ones: partial ones have no influence on anything.
             latest = latest.max(Some(time));
             counting.push(seat);

@@ -5,7 +5,7 @@
 
 use crate::entry::{Node, path_of_key, percent_path};
 use crate::error::{RepoError, Result};
-use crate::head::{Snapshot, State, head_key};
+use crate::head::{Snapshot, State};
 use crate::id::{ChunkId, IntentId, PackId, SnapshotId};
 use crate::index::Index;
 use crate::intent::{self, Process};
@@ -126,6 +126,17 @@ const HELP_HISTORY: &str =
 
 fn problem(object: impl Into<String>, what: impl Into<String>, help: &str) -> VerifyProblem {
     VerifyProblem { object: object.into(), what: what.into(), help: help.to_owned() }
+}
+
+/// What a pack is to a verification.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// Snapshots need it.
+    Needed,
+    /// A table names it, and no snapshot that is verified needs it.
+    Indexed,
+    /// No table names it.
+    Loose,
 }
 
 /// Counts shared by the lanes.
@@ -253,10 +264,15 @@ impl Repository {
         let packs = self.check_listed(&index, &counts, &mut damage, &mut report)?;
         let needed = self.check_snapshots(&reading, &snapshots, &counts, &mut damage)?;
         let all = plan.snapshots.is_none();
-        let chosen: Vec<(PackId, bool)> = packs
-            .keys()
-            .map(|id| (*id, needed.contains(id)))
-            .filter(|(id, is_needed)| (all || *is_needed) && self.is_chosen(plan.share, id))
+        let standing = |id: &PackId, named: bool| match (needed.contains(id), named) {
+            (true, _) => Standing::Needed,
+            (false, true) => Standing::Indexed,
+            (false, false) => Standing::Loose,
+        };
+        let chosen: Vec<(PackId, Standing)> = packs
+            .iter()
+            .map(|(id, named)| (*id, standing(id, *named)))
+            .filter(|(id, standing)| (all || *standing == Standing::Needed) && self.is_chosen(plan.share, id))
             .collect();
         let mut objects = Vec::new();
         match plan.depth {
@@ -350,11 +366,7 @@ impl Repository {
         for (id, intent) in &announced {
             match intent.head {
                 // It may have been committed after the heads were read.
-                Some(head)
-                    if !state.heads.contains(&head)
-                        && !state.covered.contains(&head)
-                        && self.store.size(&head_key(&head))?.is_none() =>
-                {
+                Some(head) if intent::is_lost(&self.store, state, &head)? => {
                     let what = "was committed, as its author noted, and is gone";
                     counts.report(problem(format!("heads/{head}"), what, HELP_HISTORY));
                 }
@@ -391,14 +403,15 @@ impl Repository {
         }
     }
 
-    /// Every pack that a table names is listed with its size; what no table names is noted.
+    /// Every pack that a table names is listed with its size; what no table names is noted. Returns the packs, and whether a
+    /// table names them.
     fn check_listed(
         &self,
         index: &Index,
         counts: &Counts<'_>,
         damage: &mut Damage,
         report: &mut VerifyReport,
-    ) -> Result<BTreeMap<PackId, u64>> {
+    ) -> Result<BTreeMap<PackId, bool>> {
         let listed: BTreeMap<PackId, u64> = self
             .store
             .list(Shelf::Packs)?
@@ -431,7 +444,7 @@ impl Repository {
                 "{loose} packs are in no index table: left by a run that was cut off, or the table is lost"
             ));
         }
-        Ok(listed)
+        Ok(listed.into_keys().map(|id| (id, named.contains(&id))).collect())
     }
 
     /// Reads each snapshot's lists and entries; looks up every chunk. Returns the packs that the snapshots need.
@@ -494,7 +507,7 @@ impl Repository {
         &self,
         plan: &VerifyPlan<'_>,
         chunks: &Chunks,
-        packs: &[(PackId, bool)],
+        packs: &[(PackId, Standing)],
         counts: &Counts<'_>,
         damage: &mut Damage,
         report: &mut VerifyReport,
@@ -505,7 +518,7 @@ impl Repository {
         let bad: Mutex<(HashSet<PackId>, HashSet<ChunkId>)> = Mutex::default();
         let on = (&self.world, lanes::reading(&self.world, &self.store));
         let bytes = u64::from(self.config.pack_bytes);
-        lanes::each(on, packs, &|_| bytes, &|(id, is_needed)| {
+        lanes::each(on, packs, &|_| bytes, &|(id, standing)| {
             let key = pack_key(id);
             let checked = self.store.get_checked(&key).map_err(RepoError::from).and_then(|bytes| {
                 counts.step("packs", total, bytes.len() as u64);
@@ -523,6 +536,9 @@ impl Repository {
                         Ok(()) => {
                             opened.fetch_add(record.members.len() as u64, Ordering::Relaxed);
                         }
+                        // The key of a run that nothing names may go before the last pack that the run left behind.
+                        Err(RepoError::Damaged { object, .. })
+                            if *standing == Standing::Loose && object.starts_with("runs/") => {}
                         Err(e) if e.is_damage() => {
                             counts.report(problem(key.path(), format!("record at {}: {e}", record.offset), HELP_COPY));
                             let mut bad = bad.lock().expect("no holder panics");
@@ -535,7 +551,7 @@ impl Repository {
             });
             match checked {
                 // A prune that began earlier swept it.
-                Err(RepoError::Store(e)) if e.is_absent() && !is_needed => Ok(()),
+                Err(RepoError::Store(e)) if e.is_absent() && *standing != Standing::Needed => Ok(()),
                 Err(RepoError::Store(e)) if matches!(e.kind, Kind::Corrupt | Kind::Absent) => {
                     counts.report(problem(key.path(), e.why, HELP_COPY));
                     bad.lock().expect("no holder panics").0.insert(*id);

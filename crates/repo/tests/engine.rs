@@ -88,23 +88,29 @@ fn store_files(
     capture.commit(Outcome::default())
 }
 
-/// A store that changes one bit of what is put on one shelf.
+/// A store that changes one bit of what is put on one shelf, or of the first answer about an object.
 struct Twisting {
     mem: MemStore,
-    shelf: Shelf,
+    shelf: Option<Shelf>,
+    once: Mutex<Option<Key>>,
 }
 
 impl Backend for Twisting {
     fn put_new(&self, key: &Key, body: &[u8]) -> Result<Put, StoreError> {
         let mut body = body.to_vec();
-        if key.shelf() == self.shelf {
+        if Some(key.shelf()) == self.shelf {
             let last = body.len() - 1;
             body[last] ^= 1;
         }
         self.mem.put_new(key, &body)
     }
     fn get(&self, key: &Key, span: Span) -> Result<Vec<u8>, StoreError> {
-        self.mem.get(key, span)
+        let mut body = self.mem.get(key, span)?;
+        let mut once = self.once.lock().expect("no holder panics");
+        if once.take_if(|wanted| wanted == key).is_some() {
+            body[30] ^= 1;
+        }
+        Ok(body)
     }
     fn size(&self, key: &Key) -> Result<Option<u64>, StoreError> {
         self.mem.size(key)
@@ -638,6 +644,91 @@ fn a_loss_that_is_accepted_leaves_a_repository_that_can_be_pruned() {
 }
 
 #[test]
+fn a_copy_that_is_cut_off_has_no_head_without_its_parents() {
+    let (mem, copy) = (MemStore::new(), MemStore::new());
+    let repository = init(&mem, Lanes::Inline);
+    let stores = [&mem, &copy].map(|mem| Store::new(Arc::new(mem.clone())));
+    let replicate =
+        || repo::replicate(&stores[0], &stores[1], &world(Lanes::Threads(4)), repo::Act::Do, &|_| {}).map(drop);
+    back_up(&repository, &tree(0, 3));
+    replicate().expect("copies");
+    (1..7).for_each(|n| drop(back_up(&repository, &tree(n * 100, 3))));
+    let mut cut_off = 0;
+    loop {
+        copy.fail_after(1, store::Kind::Full);
+        let done = replicate();
+        copy.heal();
+        let opened = reopen(&copy).expect("it is a repository all the time");
+        assert_eq!(opened.history_problems().expect("reads"), Vec::<String>::new());
+        if done.is_ok() {
+            break;
+        }
+        cut_off += 1;
+    }
+    assert!(cut_off > 12, "once at least for each pack and head");
+    assert_eq!(verify(&reopen(&copy).expect("opens"), repo::Depth::Decoded).problems, []);
+}
+
+#[test]
+fn a_committed_head_that_is_gone_is_named_until_it_is_given_up() {
+    let mem = MemStore::new();
+    let repository = init(&mem, Lanes::Inline);
+    back_up(&repository, &tree(0, 5));
+    let before = mem.keys();
+    back_up(&repository, &tree(100, 5));
+    // The last one: no other head names it.
+    let lost = mem.keys().into_iter().find(|key| key.shelf() == Shelf::Heads && !before.contains(key)).expect("a head");
+    mem.remove(&lost);
+    let named = || verify(&repository, repo::Depth::Listed).problems.iter().any(|p| p.object == lost.path());
+    assert!(named());
+    prune(&repository);
+    assert!(named(), "a prune does not take the last witness away");
+    assert_eq!(repository.accept_loss().expect("accepts"), 1);
+    prune(&repository);
+    assert_eq!(verify(&repository, repo::Depth::Decoded).problems, []);
+}
+
+#[test]
+fn a_run_that_left_packs_behind_and_whose_key_is_gone_is_no_damage() {
+    let mem = MemStore::new();
+    let repository = init(&mem, Lanes::Inline);
+    let kept = back_up(&repository, &tree(0, 5));
+    let before = mem.keys();
+    let mut capture = repository.capture(plan()).expect("begins");
+    for data in tree(100, 400).into_values().filter(|data| !data.is_empty()) {
+        let cut = capture.cutter().whole(data);
+        capture.chunk(cut).expect("stores");
+    }
+    drop(capture);
+    let left = |shelf: Shelf| mem.keys().into_iter().filter(move |key| key.shelf() == shelf);
+    assert!(left(Shelf::Packs).any(|key| !before.contains(&key)), "it stored something");
+    let key = left(Shelf::Runs).find(|key| !before.contains(key)).expect("a run has a key");
+    mem.remove(&key);
+    assert_eq!(verify(&repository, repo::Depth::Decoded).problems, []);
+    // Of a run that a snapshot needs it is.
+    mem.remove(&left(Shelf::Runs).next().expect("the first run's"));
+    assert!(!verify(&repository, repo::Depth::Decoded).problems.is_empty());
+    assert_eq!(repository.snapshots().expect("lists").len(), 1, "{}", kept.snapshot.id);
+}
+
+#[test]
+fn what_reads_wrongly_only_once_is_not_given_up_for_lost() {
+    let mem = MemStore::new();
+    let repository = init(&mem, Lanes::Inline);
+    let snapshots: Vec<_> = (0..3).map(|n| back_up(&repository, &tree(n * 100, 5)).snapshot.id).collect();
+    let heads: Vec<_> = mem.keys().into_iter().filter(|key| key.shelf() == Shelf::Heads).collect();
+    for head in heads {
+        let twisted = Twisting { mem: mem.clone(), shelf: None, once: Mutex::new(Some(head.clone())) };
+        let credential = Credential::Passphrase(passphrase());
+        let flaky =
+            Repository::open(&Store::new(Arc::new(twisted)), &world(Lanes::Inline), &credential).expect("opens");
+        assert_eq!(flaky.accept_loss().expect("looks"), 0, "{head}");
+        let left: Vec<_> = repository.snapshots().expect("lists").iter().map(|s| s.id).collect();
+        assert_eq!(left, snapshots, "{head}");
+    }
+}
+
+#[test]
 fn a_revoked_writer_adds_nothing_more_and_disturbs_nobody() {
     let mem = MemStore::new();
     let mut owner = init(&mem, Lanes::Inline);
@@ -696,7 +787,7 @@ fn a_store_that_gives_back_something_else_fails_a_run_that_reads_back() {
     for shelf in [Shelf::Packs, Shelf::Index] {
         let mem = MemStore::new();
         let repository = init(&mem, Lanes::Inline);
-        let twisted = Twisting { mem: mem.clone(), shelf };
+        let twisted = Twisting { mem: mem.clone(), shelf: Some(shelf), once: Mutex::default() };
         let store = Store::new(Arc::new(twisted));
         let open =
             || Repository::open(&store, &world(Lanes::Inline), &Credential::Passphrase(passphrase())).expect("opens");

@@ -212,6 +212,50 @@ fn what_a_fenced_run_commits_late_does_not_count() {
 }
 
 #[test]
+fn who_was_given_up_by_a_keeper_that_was_killed_is_fenced_by_the_next() {
+    let (lab, owner) = Lab::new(60_000);
+    let (f, g) = (files(1, 40), files(2, 10));
+    let other = back_up(&owner, &g).snapshot;
+    let mut capture = owner.capture(plan()).unwrap();
+    feed(&mut capture, &f).unwrap();
+    let beside = lab.clone();
+    // The writer's machine sleeps between its last look and the write of its head.
+    lab.before(Op::Put, Shelf::Heads, move || {
+        let keeper = beside.open();
+        prune(&keeper).unwrap();
+        beside.wait(7200);
+        beside.before(Op::Put, Shelf::Heads, || panic!("killed before it fences"));
+        let killed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| prune(&keeper)));
+        assert!(killed.is_err());
+        beside.wait(90_000);
+        assert!((0..2).map(|_| prune(&keeper).unwrap().packs_swept).sum::<u64>() > 0);
+        assert_eq!(beside.count(Shelf::Condemned), 0, "nothing is left of it");
+    });
+    assert!(matches!(capture.commit(Outcome::default()), Err(RepoError::Fenced)));
+    let listed: Vec<SnapshotId> = lab.open().snapshots().unwrap().iter().map(|s| s.id).collect();
+    assert_eq!(listed, [other.id]);
+    assert_whole(&lab, &other, &g);
+}
+
+#[test]
+fn who_was_about_to_be_given_up_and_moved_is_not_fenced() {
+    let (lab, owner) = Lab::new(60_000);
+    let f = files(1, 40);
+    let mut capture = owner.capture(plan()).unwrap();
+    feed(&mut capture, &f).unwrap();
+    prune(&lab.open()).unwrap();
+    lab.wait(7200);
+    let keeper = lab.open();
+    lab.before(Op::Delete, Shelf::Intents, || panic!("killed before it deletes the announcement"));
+    let killed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| prune(&keeper)));
+    assert!(killed.is_err());
+    let new = capture.commit(Outcome::default()).unwrap().snapshot;
+    (0..2).for_each(|_| drop(prune(&lab.open()).unwrap()));
+    assert_whole(&lab, &new, &f);
+    assert_eq!(lab.count(Shelf::Condemned), 0, "nothing is left of it");
+}
+
+#[test]
 fn the_prune_that_gives_a_silent_run_up_sweeps_nothing_of_it() {
     let (lab, owner) = Lab::new(60_000);
     let old = back_up(&owner, &files(7, 40)).snapshot;
@@ -600,4 +644,24 @@ fn give_up_at_each_step(rounds: usize, pause: u64) -> (usize, usize) {
 fn a_prune_that_was_given_up_loses_nothing() {
     let (steps, given_up) = give_up_at_each_step(4, 90_000);
     assert!(given_up > steps / 4, "{given_up} of {steps}");
+}
+
+#[test]
+fn what_lies_in_two_places_is_kept_in_the_one_that_is_needed_anyway() {
+    // Names of tables are random, and which place comes first with them.
+    for seed in 0..8 {
+        let (lab, owner) = Lab::new(60_000);
+        let both = files(seed, 2);
+        let one: Files = both.clone().into_iter().take(1).collect();
+        // Two who do not see each other store the same file, one of them together with another.
+        let (mut left, mut right) = (owner.capture(plan()).unwrap(), owner.capture(plan()).unwrap());
+        feed(&mut left, &both).unwrap();
+        feed(&mut right, &one).unwrap();
+        let left = left.commit(Outcome::default()).unwrap().snapshot;
+        let right = right.commit(Outcome::default()).unwrap().snapshot;
+        let report = prune_with(&lab.open(), Life::Unknown, MaxUnused::Bytes(0)).unwrap();
+        assert_eq!(report.packs_swept, 1, "the pack that holds the shared file only");
+        assert_whole(&lab, &left, &both);
+        assert_whole(&lab, &right, &one);
+    }
 }

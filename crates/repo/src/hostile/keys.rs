@@ -106,3 +106,31 @@ fn tables_and_lists_of_those_who_may_not_make_them_are_named_and_a_repair_takes_
     prune(&lab.open()).unwrap();
     assert_whole(&lab, &snapshot, &f);
 }
+
+#[test]
+fn of_two_who_make_a_repository_at_once_one_fails_and_leaves_nothing() {
+    for (op, shelf) in
+        [(Op::Delete, Shelf::Keys), (Op::Put, Shelf::Keys), (Op::Put, Shelf::Heads), (Op::Put, Shelf::Root)]
+    {
+        let (site, clock) = (Hooked::default(), Arc::new(Hand::default()));
+        let (store, world) = places(&site, &clock);
+        // What an init that was cut off left behind.
+        site.mem.put_new(&Key::new(Shelf::Keys, "masters-a.00").unwrap(), b"left over").unwrap();
+        let made = Arc::new(Mutex::new(None));
+        let (beside, theirs) = ((site.clone(), Arc::clone(&clock)), Arc::clone(&made));
+        let makes_one = move || {
+            let (store, world) = places(&beside.0, &beside.1);
+            *theirs.lock().unwrap() = Some(Repository::init(&store, &world, None, "quick", PackSize::Disk).unwrap().1);
+        };
+        site.hooks.lock().unwrap().push((Box::new(move |o, s| (o, s) == (op, shelf)), Box::new(makes_one)));
+        let slow = Repository::init(&store, &world, None, "slow", PackSize::Disk);
+        assert!(matches!(slow.map(drop), Err(RepoError::AlreadyExists(_))), "{op:?} {shelf:?}");
+        let owner = made.lock().unwrap().take().unwrap();
+        let lab = Lab { site, clock, owner };
+        assert_eq!(problems(&lab.open()), Vec::<String>::new(), "{op:?} {shelf:?}");
+        let f = files(1, 2);
+        let snapshot = back_up(&lab.open(), &f).snapshot;
+        prune(&lab.open()).unwrap();
+        assert_whole(&lab, &snapshot, &f);
+    }
+}
