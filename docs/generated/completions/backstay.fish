@@ -53,10 +53,13 @@ complete -c backstay -n "__fish_backstay_needs_command" -f -a "verify" -d 'Check
 complete -c backstay -n "__fish_backstay_needs_command" -f -a "check" -d 'Check that everything is there and undamaged'
 complete -c backstay -n "__fish_backstay_needs_command" -f -a "copy" -d 'Copy a repository to another place'
 complete -c backstay -n "__fish_backstay_needs_command" -f -a "tag" -d 'Change the tags and holds of snapshots'
+complete -c backstay -n "__fish_backstay_needs_command" -f -a "wal" -d 'The log of a PostgreSQL cluster: push, get, status'
+complete -c backstay -n "__fish_backstay_needs_command" -f -a "pitr" -d 'The moments that a PostgreSQL cluster can be brought back to'
 complete -c backstay -n "__fish_backstay_needs_command" -f -a "config" -d 'The configuration: check it, show it, describe its keys'
 complete -c backstay -n "__fish_backstay_needs_command" -f -a "key" -d 'Keys: list, add, remove, enrol, print the recovery kit'
 complete -c backstay -n "__fish_backstay_needs_command" -f -a "stats" -d 'What the repository holds'
 complete -c backstay -n "__fish_backstay_needs_command" -f -a "info" -d 'What the repository holds'
+complete -c backstay -n "__fish_backstay_needs_command" -f -a "doctor" -d 'Look at everything a backup depends on, and say what to do'
 complete -c backstay -n "__fish_backstay_needs_command" -f -a "demo" -d 'See backup, loss and recovery on this machine, in a temporary directory'
 complete -c backstay -n "__fish_backstay_needs_command" -f -a "completions" -d 'Print completions for a shell'
 complete -c backstay -n "__fish_backstay_needs_command" -f -a "man" -d 'Print the manual page'
@@ -64,6 +67,9 @@ complete -c backstay -n "__fish_backstay_needs_command" -f -a "version" -d 'Prin
 complete -c backstay -n "__fish_backstay_needs_command" -f -a "help" -d 'Help on a command, or on exit-codes'
 complete -c backstay -n "__fish_backstay_using_subcommand init" -l generate-key -d 'Make up a key and write it to this new file, instead of using a passphrase' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand init" -l pack-size -d 'Size of the objects that data is collected in, 1 KiB to 64 MiB [default: 16M in a directory, 60M in a bucket]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand init" -l lock-days -d 'Lock what a snapshot needs for this many days from when it is written, 1 to 3650, in a bucket that has object lock; prune extends the locks of what is still needed' -r
+complete -c backstay -n "__fish_backstay_using_subcommand init" -l lock-mode -d 'Who may take locks off before their end: nobody (compliance), or whom the service allows to (governance)' -r -f -a "compliance\t''
+governance\t''"
 complete -c backstay -n "__fish_backstay_using_subcommand init" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand init" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
 complete -c backstay -n "__fish_backstay_using_subcommand init" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
@@ -226,6 +232,16 @@ complete -c backstay -n "__fish_backstay_using_subcommand restore" -l confirm -d
 complete -c backstay -n "__fish_backstay_using_subcommand restore" -l owner -d 'Who shall own the files: the recorded numbers, the recorded names, or whoever runs this [default: numeric for root, skip for others]' -r -f -a "numeric\t''
 names\t''
 skip\t''"
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -l at -d 'The moment: a time, latest, immediate (the end of a backup), lsn:0/3000060, xid:1234, name:POINT [default: latest]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -l base -d 'The backup to begin with; otherwise the newest before the moment' -r
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -l timeline -d 'Which line of history after a failover: newest, backup (its own), or a number' -r
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -l tablespace -d 'Where a tablespace goes; otherwise into TARGET-tablespaces/NAME' -r
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -l target-action -d 'What the server does when it is there' -r -f -a "promote\t'Opens for writing, on a timeline of its own'
+pause\t'Waits, readable, until somebody calls pg_wal_replay_resume()'
+shutdown\t'Stops'"
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -l table -d 'Only this table, as pg_dump names it: schema.table. Needs --to' -r
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -l database -d 'The database that the tables are in; otherwise the one that the configuration names' -r
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -l to -d 'Where the tables go: postgresql://… (a database that exists), or a file for pg_restore' -r
 complete -c backstay -n "__fish_backstay_using_subcommand restore" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand restore" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
 complete -c backstay -n "__fish_backstay_using_subcommand restore" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
@@ -240,11 +256,13 @@ complete -c backstay -n "__fish_backstay_using_subcommand restore" -l delete -d 
 complete -c backstay -n "__fish_backstay_using_subcommand restore" -s n -l dry-run -d 'Say what would be done, and do nothing'
 complete -c backstay -n "__fish_backstay_using_subcommand restore" -l verify -d 'Read everything back from the disk and compare'
 complete -c backstay -n "__fish_backstay_using_subcommand restore" -l no-special -d 'No devices, setuid bits and privileged attributes'
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -l exclusive -d 'Without what is exactly at the moment'
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -l archive -d 'Let the server archive its log as before: for one that takes the place of the old one'
 complete -c backstay -n "__fish_backstay_using_subcommand restore" -l json -d 'Write JSON: one document, or one line per event and a summary last'
 complete -c backstay -n "__fish_backstay_using_subcommand restore" -s q -l quiet -d 'Only say what went wrong'
 complete -c backstay -n "__fish_backstay_using_subcommand restore" -s v -l verbose -d 'Say more; twice for still more'
 complete -c backstay -n "__fish_backstay_using_subcommand restore" -l no-progress -d 'Do not show progress'
-complete -c backstay -n "__fish_backstay_using_subcommand restore" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c backstay -n "__fish_backstay_using_subcommand dump" -l host -d 'Only snapshots of this host' -r
 complete -c backstay -n "__fish_backstay_using_subcommand dump" -l tag -d 'Only snapshots with this tag; with a comma: with all of these' -r
 complete -c backstay -n "__fish_backstay_using_subcommand dump" -l path -d 'Only snapshots of this path' -r
@@ -400,6 +418,90 @@ complete -c backstay -n "__fish_backstay_using_subcommand tag" -s q -l quiet -d 
 complete -c backstay -n "__fish_backstay_using_subcommand tag" -s v -l verbose -d 'Say more; twice for still more'
 complete -c backstay -n "__fish_backstay_using_subcommand tag" -l no-progress -d 'Do not show progress'
 complete -c backstay -n "__fish_backstay_using_subcommand tag" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and not __fish_seen_subcommand_from push get status" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and not __fish_seen_subcommand_from push get status" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and not __fish_seen_subcommand_from push get status" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and not __fish_seen_subcommand_from push get status" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and not __fish_seen_subcommand_from push get status" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and not __fish_seen_subcommand_from push get status" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and not __fish_seen_subcommand_from push get status" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and not __fish_seen_subcommand_from push get status" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and not __fish_seen_subcommand_from push get status" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and not __fish_seen_subcommand_from push get status" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and not __fish_seen_subcommand_from push get status" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and not __fish_seen_subcommand_from push get status" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and not __fish_seen_subcommand_from push get status" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and not __fish_seen_subcommand_from push get status" -f -a "push" -d 'Archive a file of the log: archive_command = \'backstay wal push --source PLATFORM/SOURCE %p\''
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and not __fish_seen_subcommand_from push get status" -f -a "get" -d 'Fetch a file of the log: restore_command = \'backstay wal get --source PLATFORM/SOURCE %f %p\''
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and not __fish_seen_subcommand_from push get status" -f -a "status" -d 'What the archive holds: stretches, gaps, timelines'
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and __fish_seen_subcommand_from push" -l source -d 'Whose log it is: PLATFORM/SOURCE' -r
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and __fish_seen_subcommand_from push" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and __fish_seen_subcommand_from push" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and __fish_seen_subcommand_from push" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and __fish_seen_subcommand_from push" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and __fish_seen_subcommand_from push" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and __fish_seen_subcommand_from push" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and __fish_seen_subcommand_from push" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and __fish_seen_subcommand_from push" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and __fish_seen_subcommand_from push" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and __fish_seen_subcommand_from push" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and __fish_seen_subcommand_from push" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and __fish_seen_subcommand_from push" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and __fish_seen_subcommand_from push" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and __fish_seen_subcommand_from get" -l source -d 'Whose log it is: PLATFORM/SOURCE' -r
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and __fish_seen_subcommand_from get" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and __fish_seen_subcommand_from get" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and __fish_seen_subcommand_from get" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and __fish_seen_subcommand_from get" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and __fish_seen_subcommand_from get" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and __fish_seen_subcommand_from get" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and __fish_seen_subcommand_from get" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and __fish_seen_subcommand_from get" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and __fish_seen_subcommand_from get" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and __fish_seen_subcommand_from get" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and __fish_seen_subcommand_from get" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and __fish_seen_subcommand_from get" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and __fish_seen_subcommand_from get" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and __fish_seen_subcommand_from status" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and __fish_seen_subcommand_from status" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and __fish_seen_subcommand_from status" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and __fish_seen_subcommand_from status" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and __fish_seen_subcommand_from status" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and __fish_seen_subcommand_from status" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and __fish_seen_subcommand_from status" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and __fish_seen_subcommand_from status" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and __fish_seen_subcommand_from status" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and __fish_seen_subcommand_from status" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and __fish_seen_subcommand_from status" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and __fish_seen_subcommand_from status" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand wal; and __fish_seen_subcommand_from status" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand pitr; and not __fish_seen_subcommand_from windows" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand pitr; and not __fish_seen_subcommand_from windows" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand pitr; and not __fish_seen_subcommand_from windows" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand pitr; and not __fish_seen_subcommand_from windows" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand pitr; and not __fish_seen_subcommand_from windows" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand pitr; and not __fish_seen_subcommand_from windows" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand pitr; and not __fish_seen_subcommand_from windows" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand pitr; and not __fish_seen_subcommand_from windows" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand pitr; and not __fish_seen_subcommand_from windows" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand pitr; and not __fish_seen_subcommand_from windows" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand pitr; and not __fish_seen_subcommand_from windows" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand pitr; and not __fish_seen_subcommand_from windows" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand pitr; and not __fish_seen_subcommand_from windows" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand pitr; and not __fish_seen_subcommand_from windows" -f -a "windows" -d 'The times that can be restored to: `restore PLATFORM/SOURCE --at TIME`'
+complete -c backstay -n "__fish_backstay_using_subcommand pitr; and __fish_seen_subcommand_from windows" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand pitr; and __fish_seen_subcommand_from windows" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand pitr; and __fish_seen_subcommand_from windows" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand pitr; and __fish_seen_subcommand_from windows" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand pitr; and __fish_seen_subcommand_from windows" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand pitr; and __fish_seen_subcommand_from windows" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand pitr; and __fish_seen_subcommand_from windows" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand pitr; and __fish_seen_subcommand_from windows" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand pitr; and __fish_seen_subcommand_from windows" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand pitr; and __fish_seen_subcommand_from windows" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand pitr; and __fish_seen_subcommand_from windows" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand pitr; and __fish_seen_subcommand_from windows" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand pitr; and __fish_seen_subcommand_from windows" -s h -l help -d 'Print help'
 complete -c backstay -n "__fish_backstay_using_subcommand config; and not __fish_seen_subcommand_from check show schema" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand config; and not __fish_seen_subcommand_from check show schema" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
 complete -c backstay -n "__fish_backstay_using_subcommand config; and not __fish_seen_subcommand_from check show schema" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
@@ -632,6 +734,19 @@ complete -c backstay -n "__fish_backstay_using_subcommand info" -s q -l quiet -d
 complete -c backstay -n "__fish_backstay_using_subcommand info" -s v -l verbose -d 'Say more; twice for still more'
 complete -c backstay -n "__fish_backstay_using_subcommand info" -l no-progress -d 'Do not show progress'
 complete -c backstay -n "__fish_backstay_using_subcommand info" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand doctor" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand doctor" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand doctor" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand doctor" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand doctor" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand doctor" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand doctor" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand doctor" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand doctor" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand doctor" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand doctor" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand doctor" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand doctor" -s h -l help -d 'Print help'
 complete -c backstay -n "__fish_backstay_using_subcommand demo" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand demo" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
 complete -c backstay -n "__fish_backstay_using_subcommand demo" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
