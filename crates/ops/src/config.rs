@@ -157,7 +157,7 @@ impl Config {
     pub fn repository_of(&self, platform: &str) -> Result<(&RepositoryName, &Repository), Failure> {
         let (_, platform) = self.platform(platform)?;
         match platform.repositories.first() {
-            Some(name) => self.repository(name.borrow()).ok_or_else(|| self.which_repository()),
+            Some(name) => self.repository(name.as_str()).ok_or_else(|| self.which_repository()),
             None => self.only_repository().ok_or_else(|| self.which_repository()),
         }
     }
@@ -170,7 +170,7 @@ impl Config {
         let mut platforms = self.settings.platform.keys();
         match (self.only_repository(), platforms.next(), platforms.next()) {
             (Some(only), ..) => Ok(only),
-            (None, Some(platform), None) => self.repository_of(platform.borrow()),
+            (None, Some(platform), None) => self.repository_of(platform.as_str()),
             _ => Err(self.which_repository()),
         }
     }

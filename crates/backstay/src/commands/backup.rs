@@ -224,7 +224,7 @@ fn run_sources(
             readers: args.read_concurrency,
         };
         let request = request(args, ctx, What::Source(Box::new(run)), compression)?;
-        let global = global.about(Some(&platform.to_string()));
+        let global = global.about(Some(platform.as_str()));
         let at = global.locator()?;
         let repository = match opened.take().filter(|(same, _)| *same == at) {
             Some((_, repository)) => Ok(repository),

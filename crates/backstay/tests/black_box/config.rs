@@ -2,6 +2,7 @@
 
 use crate::lab::{Lab, PASSPHRASE, Said};
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 
 /// Two repositories with keys of their own; a platform with two sources of files, and what this version cannot back up.
@@ -206,6 +207,44 @@ fn without_a_name_the_repository_is_the_only_one_or_the_platforms_or_a_question(
     two.ok(["init"]);
     assert_eq!(two.sources(["snapshots", "other", "--json"]), [""; 0]);
     two.run(["snapshots", "-r", "nowhere"]).ends_with(10).complains("nowhere");
+}
+
+/// A service that refuses everybody, and passes on the head of each request.
+fn refusing() -> (u16, std::sync::mpsc::Receiver<String>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("listens");
+    let port = listener.local_addr().expect("has an address").port();
+    let (tell, heads) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.expect("connects");
+            let mut head = String::new();
+            for line in BufReader::new(&connection).lines() {
+                match line.expect("reads").as_str() {
+                    "" => break,
+                    line => head.push_str(&format!("{line}\n")),
+                }
+            }
+            tell.send(head).expect("the test goes on");
+            let refusal = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            connection.write_all(refusal).expect("answers");
+        }
+    });
+    (port, heads)
+}
+
+#[test]
+fn a_bucket_is_asked_by_the_access_key_of_its_repository() {
+    let (port, heads) = refusing();
+    let shop = Shop::new(&format!(
+        "version = 1\n[repository.bucket]\nurl = \"s3:http://127.0.0.1:{port}/bucket/main\"\nkey = \"file:main.key\"\n\
+         credentials = {{ id = \"cmd:echo OURKEY\", secret = \"file:s3.secret\" }}\n"
+    ));
+    shop.run(["snapshots"]).ends_with(1).complains("s3.secret").helps();
+    assert_eq!(heads.try_iter().count(), 0, "nobody is asked without a secret");
+    shop.0.write("s3.secret", b"not told to anybody\n");
+    shop.run(["snapshots"]).ends_with(21).helps();
+    let heads: Vec<String> = heads.try_iter().collect();
+    assert!(!heads.is_empty() && heads.iter().all(|head| head.contains("Credential=OURKEY/")), "{heads:?}");
 }
 
 #[test]

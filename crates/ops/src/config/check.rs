@@ -11,7 +11,6 @@ use super::schema::{
 use super::tree::{Place, Problem, Table, find};
 use crate::open::Locator;
 use sources::files::{Pattern, Select, SelectSpec};
-use std::borrow::Borrow;
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -46,7 +45,7 @@ type PlaceOf<'a> = &'a dyn Fn(&[&str]) -> Place;
 fn repositories(settings: &Settings, place: PlaceOf<'_>, lints: &mut Lints) {
     let mut seen: Vec<(&Locator, &str)> = Vec::new();
     for (name, repository) in &settings.repository {
-        let name: &str = name.borrow();
+        let name = name.as_str();
         if let Some((_, other)) = seen.iter().find(|(url, _)| **url == repository.url) {
             let what = format!("repository.{name}.url is where repository {other:?} is");
             lints.errors.push(Problem::new(&place(&["repository", name, "url"]), what));
@@ -55,7 +54,7 @@ fn repositories(settings: &Settings, place: PlaceOf<'_>, lints: &mut Lints) {
         if let Some(original) = &repository.copy_from {
             let (key, here) = (format!("repository.{name}.copy_from"), place(&["repository", name, "copy_from"]));
             check_name(settings, original, &key, &here, lints);
-            if Borrow::<str>::borrow(original) == name {
+            if original.as_str() == name {
                 lints.errors.push(Problem::new(&here, format!("{key}: nothing is a copy of itself")));
             }
         }
@@ -72,8 +71,8 @@ fn check_name(settings: &Settings, name: &RepositoryName, key: &str, place: &Pla
         return;
     }
     let problem = Problem::new(place, format!("{key}: there is no repository {:?}", name.to_string()));
-    let known = settings.repository.keys().map(Borrow::<str>::borrow);
-    lints.errors.push(match nearest(name.borrow(), known) {
+    let known = settings.repository.keys().map(RepositoryName::as_str);
+    lints.errors.push(match nearest(name.as_str(), known) {
         Some(near) => problem.help(format!("did you mean {near:?}?")),
         None => problem.help(format!("make it: [repository.{name}]")),
     });
@@ -85,7 +84,7 @@ fn check_platform(
     place: PlaceOf<'_>,
     lints: &mut Lints,
 ) {
-    let name: &str = name.borrow();
+    let name = name.as_str();
     let here = place(&["platform", name, "repositories"]);
     for repository in &platform.repositories {
         check_name(settings, repository, &format!("platform.{name}.repositories"), &here, lints);
@@ -110,7 +109,7 @@ struct At<'a> {
 impl At<'_> {
     /// Where a key of the source stands.
     fn place(&self, keys: &[&str]) -> Place {
-        let path = ["platform", self.platform.borrow(), "source", self.source.borrow()];
+        let path = ["platform", self.platform.as_str(), "source", self.source.as_str()];
         (self.place)(&[&path, keys].concat())
     }
 

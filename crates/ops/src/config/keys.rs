@@ -340,6 +340,11 @@ macro_rules! names {
                     && text.starts_with(|c: char| c.is_ascii_alphanumeric());
                 is_name.then(|| $name(text.to_owned()))
             }
+
+            /// The name.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
         }
 
         impl std::fmt::Display for $name {
