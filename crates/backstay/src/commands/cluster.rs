@@ -61,6 +61,11 @@ enum Action {
 }
 
 impl ClusterArgs {
+    /// Whether only a part of a cluster is wanted, which goes elsewhere.
+    pub fn takes_a_part(&self) -> bool {
+        !self.table.is_empty()
+    }
+
     /// Whether anything was given that means something for clusters only.
     pub fn is_given(&self) -> bool {
         self.at.is_some()

@@ -9,7 +9,7 @@ use ops::pace::Estimate;
 use ops::postgres::recover::Over;
 use ops::restore::{Act, Report, Request};
 use ops::{Ctx, Exit, Failure, select};
-use repo::{Snapshot, key_of_path};
+use repo::{Repository, Snapshot, key_of_path};
 use serde_json::json;
 use sources::files::apply::Preview;
 use sources::files::apply::{AfterCheck, Extras, Owner, Rebase, RestoreMode, RestorePlan, RestoreReport, Special};
@@ -89,23 +89,39 @@ pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<E
     }
     let (name, within) = super::choose::split(&args.snapshot)?;
     let in_part = within.is_some() || !args.include.is_empty() || !args.exclude.is_empty();
-    if !in_part && let Some(exit) = restore_cluster(&args, &name, global, ctx, out)? {
-        return Ok(exit);
+    if args.target.as_ref().is_some_and(|target| target.is_empty()) {
+        return Err(Failure::usage("--target is empty"));
     }
+    if args.target.is_none() && !args.in_place && !args.cluster.takes_a_part() {
+        return Err(Failure::usage("restore to where?").help("name a new directory with --target, or see --in-place"));
+    }
+    let repository = args.choose.about(global, &[&name]).open(ctx, out)?;
+    let snapshots = repository.snapshots()?;
+    let meant = meant(&args, &name, ctx, &repository, &snapshots)?;
+    out.repository_warnings(&ctx.take_remarks());
+    let snapshot = match meant {
+        Meant::Cluster { source, named } if !in_part => {
+            let found = Found {
+                repository: &repository,
+                snapshots: &snapshots,
+                source: &source,
+                named,
+                target: args.target.as_ref().map(PathBuf::from),
+                over: over(&args)?,
+                dry_run: args.dry_run,
+            };
+            return super::cluster::run(&args.cluster, &found, global, ctx, out);
+        }
+        Meant::Cluster { named: Some(snapshot), .. } | Meant::Files(snapshot) => snapshot,
+        Meant::Cluster { named: None, .. } => {
+            select::pick_to_restore(ctx, &repository, &snapshots, &name, &args.choose.filter())?
+        }
+    };
     if args.cluster.is_given() {
         return Err(Failure::usage("--at, --table and their like are for PostgreSQL, and this is none")
             .help("name the source: backstay restore PLATFORM/SOURCE --at TIME --target DIR"));
     }
-    let target = match &args.target {
-        Some(target) if target.is_empty() => return Err(Failure::usage("--target is empty")),
-        Some(target) => target.clone(),
-        None if args.in_place => "/".into(),
-        None => {
-            return Err(
-                Failure::usage("restore to where?").help("name a new directory with --target, or see --in-place")
-            );
-        }
-    };
+    let target = args.target.clone().unwrap_or_else(|| "/".into());
     let mode = match (args.delta || args.in_place, args.delete) {
         (false, _) => RestoreMode::NewTarget,
         (true, false) => RestoreMode::Delta(Extras::Keep),
@@ -135,10 +151,6 @@ pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<E
     if args.verify {
         plan.check = AfterCheck::ReadBack;
     }
-    let repository = args.choose.about(global, &[&name]).open(ctx, out)?;
-    let snapshots = repository.snapshots()?;
-    let snapshot = select::pick_to_restore(ctx, &repository, &snapshots, &name, &args.choose.filter())?;
-    out.repository_warnings(&ctx.take_remarks());
     let act = if args.dry_run { Act::Preview } else { Act::Do };
     let request = Request { snapshot, plan, target, confirmed: args.confirm, act };
     let began = ctx.world.clock.monotonic();
@@ -166,56 +178,41 @@ pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<E
     })
 }
 
-/// Restores a cluster when that is what is named: a source of PostgreSQL, or a backup of one.
-fn restore_cluster(
+/// What a name stands for.
+enum Meant<'s> {
+    /// A cluster, at any moment; or as one backup of it was.
+    Cluster { source: String, named: Option<&'s Snapshot> },
+    /// A snapshot.
+    Files(&'s Snapshot),
+}
+
+fn meant<'s>(
     args: &Args,
     name: &str,
-    global: &Global,
     ctx: &Ctx,
-    out: &mut Render,
-) -> Result<Option<Exit>, Failure> {
-    let (source, rest) = select::split_source(name);
-    let is_latest = rest == "latest" && args.choose.filter() == select::Filter::default();
-    if source.is_none() && is_latest && !args.cluster.is_given() {
-        return Ok(None);
+    repository: &Repository,
+    snapshots: &'s [Snapshot],
+) -> Result<Meant<'s>, Failure> {
+    if let (Some(source), "latest") = select::split_source(name)
+        && !ops::postgres::snapshots_of(snapshots, source).is_empty()
+    {
+        return Ok(Meant::Cluster { source: source.to_owned(), named: None });
     }
-    let repository = args.choose.about(global, &[name]).open(ctx, out)?;
-    let snapshots = repository.snapshots()?;
-    let (source, named) = match source {
-        Some(source) if rest == "latest" => (source.to_owned(), None),
-        _ => {
-            let snapshot = select::pick_to_restore(ctx, &repository, &snapshots, name, &args.choose.filter())?;
-            match (&snapshot.public.source, snapshot.public.kind.as_str()) {
-                (Some(source), ops::postgres::KIND) => (source.clone(), Some(snapshot)),
-                _ => return Ok(None),
-            }
-        }
-    };
-    if ops::postgres::snapshots_of(&snapshots, &source).is_empty() {
-        return Ok(None);
+    let snapshot = select::pick_to_restore(ctx, repository, snapshots, name, &args.choose.filter())?;
+    Ok(match (&snapshot.public.source, snapshot.public.kind.as_str()) {
+        (Some(source), ops::postgres::KIND) => Meant::Cluster { source: source.clone(), named: Some(snapshot) },
+        _ => Meant::Files(snapshot),
+    })
+}
+
+/// Whether a data directory that is there may be changed: only one that was named twice.
+fn over(args: &Args) -> Result<Over, Failure> {
+    match (args.delta || args.in_place, &args.target, &args.confirm) {
+        (false, ..) => Ok(Over::Nothing),
+        (true, Some(target), Some(confirm)) if target == confirm => Ok(Over::Delta),
+        _ => Err(Failure::new(Exit::Confirmation, "not-confirmed", "a delta restore changes the data directory")
+            .help("name it twice: --target DIR --delta --confirm DIR")),
     }
-    let over = match (args.delta || args.in_place, &args.target, &args.confirm) {
-        (false, ..) => Over::Nothing,
-        (true, Some(target), Some(confirm)) if target == confirm => Over::Delta,
-        _ => {
-            return Err(Failure::new(
-                Exit::Confirmation,
-                "not-confirmed",
-                "a delta restore changes the data directory",
-            )
-            .help("name it twice: --target DIR --delta --confirm DIR"));
-        }
-    };
-    let found = Found {
-        repository: &repository,
-        snapshots: &snapshots,
-        source: &source,
-        named,
-        target: args.target.as_ref().map(PathBuf::from),
-        over,
-        dry_run: args.dry_run,
-    };
-    super::cluster::run(&args.cluster, &found, global, ctx, out).map(Some)
 }
 
 /// What is about to be done and how long it will take, before it begins.

@@ -178,7 +178,7 @@ fn a_word_is_a_platform_and_a_path_begins_as_one() {
 
 #[test]
 fn what_cannot_be_backed_up_yet_is_said_and_the_rest_is_backed_up() {
-    let more = "[platform.shop.source.db]\nkind = \"postgres\"\nconnect = { host = \"/run/pg\", database = \"shop\" }\n\
+    let more = "[platform.shop.source.db]\nkind = \"postgres\"\nconnect = { via = \"compose:db\", database = \"shop\" }\n\
                 physical = { wal = \"continuous\" }\n[platform.shop.source.cache]\nkind = \"redis\"\nanything = 1\n";
     let shop = Shop::new(&format!("{SHOP}{more}"));
     shop.ok(["init", "-r", "main"]);

@@ -6,7 +6,7 @@
 
 use super::keys::nearest;
 use super::schema::{
-    FilesSource, Platform, PlatformName, PostgresSource, RepositoryName, Settings, Source, SourceName,
+    FilesSource, Platform, PlatformName, PostgresSource, RepositoryName, Settings, Source, SourceName, SslMode,
 };
 use super::tree::{Place, Problem, Table, find};
 use crate::open::Locator;
@@ -158,7 +158,15 @@ fn check_postgres(postgres: &PostgresSource, at: &At<'_>, lints: &mut Lints) {
             lints.errors.push(at.problem(&["dumps"], &what));
         }
     }
-    lints.warnings.push(at.problem(&[], ": this version does not back up PostgreSQL yet"));
+    for (key, is_set) in [("logical", postgres.logical.is_some()), ("dumps", !postgres.dumps.is_empty())] {
+        if is_set {
+            lints.warnings.push(at.problem(&[key], ": this version makes no dumps: only the physical backup is made"));
+        }
+    }
+    if !matches!(postgres.connect.sslmode, SslMode::Disable | SslMode::Allow | SslMode::Prefer) {
+        let what = ": this version cannot encrypt connections to PostgreSQL: the source is not backed up";
+        lints.warnings.push(at.problem(&["connect", "sslmode"], what).help("connect by the server's socket"));
+    }
     if postgres.connect.via.is_some() {
         let what = ": this version cannot go through something else: the source is not backed up";
         lints.warnings.push(at.problem(&["connect", "via"], what).help("name the host and port"));
