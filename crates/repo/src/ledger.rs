@@ -11,7 +11,7 @@ use crate::keys::{age_unwrap, age_wrap};
 use crate::repository::Repository;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use store::{Key, Shelf};
+use store::{Key, Listed, Shelf};
 
 /// The largest segment: PostgreSQL's `--wal-segsize` allows up to 1 GiB.
 pub const SEGMENT_BYTES_MAX: usize = 1 << 30;
@@ -164,6 +164,13 @@ impl Ledger<'_> {
     /// Whatever the store returns.
     pub fn gaps(&self) -> Result<Vec<Stretch>> {
         Ok(gaps(&self.coverage()?))
+    }
+
+    /// The objects of all segments with lower numbers than this one.
+    pub(crate) fn before(&self, number: u64) -> Result<Vec<Listed>> {
+        let listed = self.repository.store.list_prefix(Shelf::Ledger, &format!("{}/", self.source))?;
+        let is_before = |listed: &Listed| parse(&listed.key).is_some_and(|stored| stored.name.number < number);
+        Ok(listed.into_iter().filter(is_before).collect())
     }
 
     fn mac(&self, name: SegmentName, plain: &[u8]) -> Result<[u8; 16]> {

@@ -5,6 +5,7 @@
 
 mod locks;
 mod marks;
+mod segments;
 mod work;
 
 use self::marks::Marks;
@@ -111,6 +112,8 @@ pub struct PruneReport {
     pub bytes_condemned: u64,
     /// Dead bytes left inside packs that are kept.
     pub bytes_unused: u64,
+    /// Segments deleted that no snapshot needs any more; or, in a preview, that would be.
+    pub segments_expired: u64,
     /// Index tables replaced by fewer.
     pub tables_merged: u64,
     /// Data keys deleted: what they encrypted cannot be read any more, on any copy.
@@ -285,6 +288,7 @@ impl Keeper<'_, '_> {
             self.report.packs_condemned = (dead.len() + repack.len()) as u64;
             self.report.packs_repacked = repack.len() as u64;
             self.report.bytes_freed += bytes_of(&dead) + waste + still_condemned;
+            self.expire_segments(&snapshots)?;
             return Ok(self.report);
         }
         self.report.bytes_condemned = still_condemned;
@@ -309,6 +313,10 @@ impl Keeper<'_, '_> {
         self.drop_names(&at_work, &gone)?;
         self.merge_tables(&at_work)?;
         self.clean(&at_work)?;
+        // Who is at work may need older ones than what is committed.
+        if at_work.open.is_empty() {
+            self.expire_segments(&snapshots)?;
+        }
         self.extend_locks(&marks.uses, &repacked)?;
         Ok(self.report)
     }

@@ -292,6 +292,45 @@ fn pruning_gives_space_back_and_survivors_stay_whole() {
 }
 
 #[test]
+fn segments_before_the_first_that_a_snapshot_needs_go_and_all_others_stay() {
+    let mem = MemStore::new();
+    let repository = init(&mem, Lanes::Inline);
+    let name = |number| repo::ledger::SegmentName { timeline: 1, number };
+    for (ledger, numbers) in [("wal:a", 1..=9), ("wal:b", 1..=3)] {
+        let ledger = repository.ledger(ledger).expect("opens");
+        for number in numbers {
+            ledger.append(name(number), &[number as u8; 100]).expect("stores");
+        }
+    }
+    let needing = |first, last| {
+        let segments = repo::Segments {
+            ledger: "wal:a".into(),
+            origin: "7".into(),
+            bytes: 100,
+            first: name(first),
+            last: name(last),
+        };
+        let capture = repository.capture(plan()).expect("begins");
+        capture.commit(Outcome { segments: Some(segments), ..Outcome::default() }).expect("commits").snapshot
+    };
+    let (old, _new) = (needing(4, 5), needing(7, 8));
+    let left = |ledger: &str| {
+        let segments = repository.ledger(ledger).expect("opens").segments().expect("lists");
+        segments.iter().map(|segment| segment.number).collect::<Vec<_>>()
+    };
+    let preview = prune_plan(repo::MaxUnused::Percent(0.0), repo::Act::Preview);
+    assert_eq!(repository.prune(&preview, &|_| {}).expect("previews").segments_expired, 3);
+    assert_eq!(left("wal:a"), (1..=9).collect::<Vec<_>>());
+    assert_eq!(prune(&repository).segments_expired, 3);
+    assert_eq!(left("wal:a"), (4..=9).collect::<Vec<_>>());
+    repository.forget(&[old.id]).expect("forgets");
+    prune(&repository);
+    assert_eq!(left("wal:a"), [7, 8, 9]);
+    // Nobody knows what an archive without snapshots is for.
+    assert_eq!(left("wal:b"), [1, 2, 3]);
+}
+
+#[test]
 fn a_prune_beside_a_running_backup_waits_and_loses_nothing() {
     let mem = MemStore::new();
     let repository = init(&mem, Lanes::Inline);

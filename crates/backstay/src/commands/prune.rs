@@ -100,6 +100,10 @@ pub fn told(out: &Render, outcome: &PruneOutcome) {
     for why in &report.waiting_for {
         out.say(format_args!("  waiting: {}", clean(why)));
     }
+    if report.segments_expired > 0 {
+        let verb = if outcome.dry_run { "would be deleted" } else { "deleted" };
+        out.say(format_args!("segments of log that no snapshot needs, {verb}: {}", report.segments_expired));
+    }
     if report.locks_extended > 0 {
         out.say(format_args!("locks extended: {}", report.locks_extended));
     }
