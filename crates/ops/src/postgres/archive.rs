@@ -178,7 +178,7 @@ impl<'r> Archive<'r> {
     /// `wal-name`; whatever the repository returns.
     pub fn fetch(&self, name: &str, into: &Path) -> Result<bool, Failure> {
         let file = WalFile::parse(name)
-            .ok_or_else(|| Failure::new(Exit::Usage, "wal-name", format!("{name:?} is no file of a server's log")))?;
+            .ok_or_else(|| Failure::new(Exit::Failed, "wal-name", format!("{name:?} is no file of a server's log")))?;
         let bytes = match file {
             WalFile::Label => None,
             WalFile::History(timeline) => self.histories.get(SegmentName { timeline, number: 0 })?,

@@ -28,8 +28,8 @@ const ARCHIVE_TICK: Duration = Duration::from_millis(100);
 /// Takes a physical backup. When this returns `Ok` with a snapshot, the snapshot and the log that it needs survive power loss.
 ///
 /// # Errors
-/// `source-unreachable`, `source-refused`, `source-failed` with exit 20; `wal-not-archived` with exit 20 when the server does not archive what
-/// the backup needs; whatever the repository returns. There is no snapshot then.
+/// `source-unreachable`, `source-refused`, `source-failed`, `source-foreign`; `wal-not-archived` when the server does not
+/// archive what the backup needs, all exit 20; whatever the repository returns. There is no snapshot then.
 pub fn backup(
     ctx: &Ctx,
     repository: &Repository,
