@@ -7,18 +7,18 @@
 // Talking to the terminal is what this program does.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod bucket;
 mod floor;
 mod race;
 mod report;
 mod same;
-mod service;
 mod tool;
 mod workload;
 
+use bucket::Bucket;
 use peers::document::{self, Origin, workspace};
 use race::{Caches, Race, Results};
 use report::Circumstances;
-use service::Service;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -92,7 +92,7 @@ impl Request {
                 "--scale" => request.scale = number(&value()?)?,
                 "--rounds" => request.rounds = number(&value()?)? as usize,
                 "--cold" => request.caches = Caches::Cold,
-                "--s3" => request.s3 = Some(service::host_of(&value()?)?),
+                "--s3" => request.s3 = Some(bucket::host_of(&value()?)?),
                 "--latency-ms" => request.latency = Duration::from_millis(number(&value()?)? as u64),
                 "--json" => request.json = Some(absolute(&value()?)?),
                 "--markdown" => request.markdown = Some(absolute(&value()?)?),
@@ -224,11 +224,11 @@ fn field(request: &Request) -> Result<Field, String> {
 fn measure(request: &Request, entrants: &[(Tool, PathBuf)]) -> Result<(Vec<Workload>, Results), String> {
     let mut results = Results::default();
     let mut workloads = Vec::new();
-    let service = request.s3.as_deref().map(|host| Service::start(host, request.latency)).transpose()?;
+    let bucket = request.s3.as_deref().map(|host| Bucket::start(host, request.latency)).transpose()?;
     for kind in &request.workloads {
         eprintln!("making {}", kind.name());
         let workload = Workload::make(*kind, &request.work.join(kind.name()), request.scale)?;
-        let race = Race { entrants, work: &request.work, caches: request.caches, service: service.as_ref() };
+        let race = Race { entrants, work: &request.work, caches: request.caches, bucket: bucket.as_ref() };
         for round in 0..request.rounds {
             let tell = |line: &str| eprintln!("{}/{} {line}", round + 1, request.rounds);
             race.round(round, &workload, &mut results, &tell)?;

@@ -3,8 +3,8 @@
 //! What it may not know: how tools are called, how results are shown. Where data comes from and goes: workloads and
 //! repositories in, samples out. A sample counts only when what was stored comes back right in the same round.
 
+use crate::bucket::{Bucket, Requests};
 use crate::same::same_trees;
-use crate::service::{Requests, Service};
 use crate::tool::{Repository, Shelter, Snapshot, Tool, restored};
 use crate::workload::{Kind, Pages, Workload};
 use peers::timed::Cost;
@@ -108,7 +108,7 @@ pub struct Race<'a> {
     /// The state of the page cache.
     pub caches: Caches,
     /// Where repositories lie, when not in directories.
-    pub service: Option<&'a Service>,
+    pub bucket: Option<&'a Bucket>,
 }
 
 impl Race<'_> {
@@ -189,20 +189,20 @@ impl Race<'_> {
     }
 
     fn shelter<'p>(&'p self, prefix: &'p str) -> Shelter<'p> {
-        self.service.map_or(Shelter::Directory, |service| Shelter::Bucket(service, prefix))
+        self.bucket.map_or(Shelter::Directory, |bucket| Shelter::Bucket(bucket, prefix))
     }
 
     /// What a repository takes up.
     fn stored(&self, repository: &Repository<'_>, prefix: &str) -> Result<u64, String> {
-        match self.service {
+        match self.bucket {
             None => bytes_in(&repository.place()),
-            Some(service) => service.bytes_in(&format!("{prefix}/")),
+            Some(bucket) => bucket.bytes_in(&format!("{prefix}/")),
         }
     }
 
     /// Runs it, and says what it took and what it asked.
     fn timed(&self, job: &peers::timed::Job) -> Result<(Cost, Requests), String> {
-        let asked = || self.service.map(Service::take_requests).unwrap_or_default();
+        let asked = || self.bucket.map(Bucket::take_requests).unwrap_or_default();
         asked();
         let cost = job.timed(self.work)?;
         Ok((cost, asked()))

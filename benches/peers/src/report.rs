@@ -3,9 +3,9 @@
 //! What it may not know: how anything was measured. Where data comes from and goes: results in, text out. Of several
 //! rounds the one with the shortest wall time counts: on a machine that others use too, it is the least disturbed one.
 
+use crate::bucket::KINDS;
 use crate::floor::{Against, FLOORS, MEMORY_MIB_MAX, Measure};
 use crate::race::{Caches, Column, Results, Sample, Step, steps};
-use crate::service::KINDS;
 use crate::tool::Tool;
 use crate::workload::{Kind, Workload};
 use peers::document::Origin;
@@ -312,7 +312,7 @@ pub fn json(circumstances: &Circumstances, results: &Results) -> serde_json::Val
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::Requests;
+    use crate::bucket::Requests;
     use peers::timed::Cost;
 
     fn sample(wall: f64, stored: u64) -> Sample {

@@ -4,7 +4,7 @@
 //! command line out. Secrets go through the environment and files of mode 0600, never through arguments. Every tool
 //! encrypts; every tool compresses by zstd at level 3 or what it calls its own nearest; every tool keeps its cache.
 
-use crate::service::Service;
+use crate::bucket::Bucket;
 use peers::timed::Job;
 use std::ffi::OsString;
 use std::io::Write;
@@ -50,7 +50,9 @@ impl Tool {
     /// How it was told to compress and encrypt, and what is peculiar about it.
     pub fn settings(self) -> &'static str {
         match self {
-            Tool::Backstay => "zstd 3 (its default), AES-256-GCM, passphrase by scrypt, packs of 16 MiB (its default)",
+            Tool::Backstay => {
+                "zstd 3 (its default), AES-256-GCM, passphrase by scrypt, packs of its default size (16 MiB in a directory, 60 MiB in a bucket)"
+            }
             Tool::Restic => "format 2, compression auto (zstd, its level nearest to 3), AES-256-CTR and Poly1305",
             Tool::Rustic => "zstd 3, AES-256-CTR and Poly1305; prune with --instant-delete --max-repack unlimited",
             Tool::Borg => "zstd 3, repokey-blake2 (AES-256-CTR and BLAKE2b)",
@@ -76,7 +78,7 @@ pub enum Shelter<'a> {
     /// In a directory beside its key and caches.
     Directory,
     /// In a bucket, behind a prefix.
-    Bucket(&'a Service, &'a str),
+    Bucket(&'a Bucket, &'a str),
 }
 
 /// A tool with one repository, its key and its caches.
@@ -104,20 +106,20 @@ impl<'a> Repository<'a> {
         match (self.shelter, self.tool) {
             (Shelter::Directory, _) => self.place().into(),
             (Shelter::Bucket(..), Tool::Rustic) => "opendal:s3".into(),
-            (Shelter::Bucket(service, prefix), _) => {
-                format!("s3:http://{}/{}/{prefix}", service.endpoint(), service.bucket()).into()
+            (Shelter::Bucket(bucket, prefix), _) => {
+                format!("s3:http://{}/{}/{prefix}", bucket.endpoint(), bucket.name()).into()
             }
         }
     }
 
     /// What this tool reads about a service from a file in its home, rather than from the environment.
     fn settings_file(&self) -> Option<String> {
-        let Shelter::Bucket(service, prefix) = self.shelter else { return None };
-        let (endpoint, bucket) = (service.endpoint(), service.bucket());
-        let (id, secret) = (&service.credentials().id, &service.credentials().secret);
+        let Shelter::Bucket(bucket, prefix) = self.shelter else { return None };
+        let (endpoint, name) = (bucket.endpoint(), bucket.name());
+        let (id, secret) = (&bucket.credentials().id, &bucket.credentials().secret);
         (self.tool == Tool::Rustic).then(|| {
             format!(
-                "[repository.options]\nbucket = \"{bucket}\"\nendpoint = \"http://{endpoint}\"\nroot = \"/{prefix}\"\n\
+                "[repository.options]\nbucket = \"{name}\"\nendpoint = \"http://{endpoint}\"\nroot = \"/{prefix}\"\n\
                  region = \"us-east-1\"\naccess_key_id = \"{id}\"\nsecret_access_key = \"{secret}\"\n"
             )
         })
@@ -130,8 +132,8 @@ impl<'a> Repository<'a> {
     fn job(&self) -> Job {
         let cache = self.home.join("cache");
         let mut job = Job::new(&self.program).env("HOME", &self.home).env("XDG_CACHE_HOME", &cache);
-        if let Shelter::Bucket(service, _) = self.shelter {
-            let who = service.credentials();
+        if let Shelter::Bucket(bucket, _) = self.shelter {
+            let who = bucket.credentials();
             job = job.env("AWS_ACCESS_KEY_ID", &who.id).env("AWS_SECRET_ACCESS_KEY", &who.secret);
         }
         match self.tool {

@@ -6,7 +6,7 @@ use crate::format::Cursor;
 use crate::id::{RepositoryId, RunId};
 use crate::keys::{age_unwrap, age_wrap};
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use store::{Key, Kind, Listed, Shelf, Store, World};
 use zeroize::Zeroizing;
 
@@ -31,12 +31,15 @@ pub(crate) fn run_of(key: &Key) -> Option<RunId> {
     RunId::parse(key.name().split('.').next()?)
 }
 
+/// The keys of one run, once they are known.
+type Known = Mutex<Option<Vec<Secret>>>;
+
 /// The data keys that an identity opens, each opened once.
 pub(crate) struct Runs {
     store: Store,
     repository: RepositoryId,
     identity: age::x25519::Identity,
-    known: Mutex<BTreeMap<RunId, Vec<Secret>>>,
+    known: Mutex<BTreeMap<RunId, Arc<Known>>>,
 }
 
 impl Runs {
@@ -50,7 +53,10 @@ impl Runs {
     /// # Errors
     /// `Damaged` when its object is gone, damaged, or wrapped to somebody else; whatever the store returns.
     pub(crate) fn keys(&self, run: RunId) -> Result<Vec<Secret>> {
-        if let Some(keys) = self.known.lock().expect("no holder panics").get(&run) {
+        let known = Arc::clone(self.known.lock().expect("no holder panics").entry(run).or_default());
+        // Held while they are fetched: several lanes come for the same run at once.
+        let mut known = known.lock().expect("no holder panics");
+        if let Some(keys) = &*known {
             return Ok(keys.clone());
         }
         let mut why = "is gone: what it encrypts cannot be read any more";
@@ -73,7 +79,7 @@ impl Runs {
         if keys.is_empty() {
             return Err(RepoError::damaged(format!("runs/{run}"), why));
         }
-        self.known.lock().expect("no holder panics").insert(run, keys.clone());
+        *known = Some(keys.clone());
         Ok(keys)
     }
 

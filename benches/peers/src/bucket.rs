@@ -27,31 +27,31 @@ pub type Requests = BTreeMap<&'static str, u64>;
 pub const KINDS: [&str; 6] = ["GET", "HEAD", "LIST", "PUT", "DELETE", "other"];
 
 /// A bucket on a service, and the proxy before it.
-pub struct Service {
+pub struct Bucket {
     /// Host and port of the service itself.
     host: String,
-    bucket: String,
+    name: String,
     credentials: Credentials,
     /// Where clients go.
     proxy: String,
     counts: Arc<Mutex<Requests>>,
 }
 
-impl Service {
+impl Bucket {
     /// Makes a new bucket on the service at `host`, and starts the proxy, which holds each request up for `latency`.
     ///
     /// # Errors
     /// When the bucket cannot be made, or nothing can listen.
-    pub fn start(host: &str, latency: Duration) -> Result<Service, String> {
+    pub fn start(host: &str, latency: Duration) -> Result<Bucket, String> {
         let set = |name: &str| std::env::var(name).map_err(|_| format!("{name} says who asks the service: set it"));
         let credentials = Credentials { id: set("AWS_ACCESS_KEY_ID")?, secret: set("AWS_SECRET_ACCESS_KEY")? };
         let listener = TcpListener::bind("127.0.0.1:0").map_err(|e| format!("cannot listen: {e}"))?;
         let proxy = listener.local_addr().map_err(|e| e.to_string())?.to_string();
-        let bucket = format!("peers-{}", std::process::id());
+        let name = format!("peers-{}", std::process::id());
         let counts = Arc::default();
-        let service = Service { host: host.to_owned(), bucket, credentials, proxy, counts };
-        service.ask("PUT", "")?;
-        let (counts, host) = (Arc::clone(&service.counts), service.host.clone());
+        let bucket = Bucket { host: host.to_owned(), name, credentials, proxy, counts };
+        bucket.ask("PUT", "")?;
+        let (counts, host) = (Arc::clone(&bucket.counts), bucket.host.clone());
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let (counts, host) = (Arc::clone(&counts), host.clone());
@@ -59,7 +59,7 @@ impl Service {
                 std::thread::spawn(move || drop(carry(&client, &host, latency, &counts)));
             }
         });
-        Ok(service)
+        Ok(bucket)
     }
 
     /// Where clients go: host and port.
@@ -67,9 +67,9 @@ impl Service {
         &self.proxy
     }
 
-    /// The bucket's name.
-    pub fn bucket(&self) -> &str {
-        &self.bucket
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Who may ask.
@@ -104,7 +104,7 @@ impl Service {
 
     fn ask(&self, method: &str, query: &str) -> Result<String, String> {
         let Credentials { id, secret } = &self.credentials;
-        let url = format!("http://{}/{}{query}", self.host, self.bucket);
+        let url = format!("http://{}/{}{query}", self.host, self.name);
         // The secret goes by standard input: arguments are for everybody to see.
         let mut command = Command::new("curl");
         command.args(["--silent", "--show-error", "--fail", "--config", "-", "--request", method]);
