@@ -116,7 +116,7 @@ pub fn run(scenario: &Scenario, base: &Base, case: &Case, traced: bool) -> Ran {
     let mut label = "recovery".to_owned();
     let mut rounds = 0;
     while lock().violations.is_empty() && rounds <= 3 {
-        if (scenario.first)(&mut hands) && recover(&turnstile, &mut hands, &label, after, 0) {
+        if (scenario.first)(&mut hands) && recover(&turnstile, &mut hands, &label, after) {
             break;
         }
         rounds += 1;

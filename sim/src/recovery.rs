@@ -22,8 +22,8 @@ pub enum After {
     Honesty,
 }
 
-/// Runs the recovery, with so many more prunes than two, and checks everything. Returns false when a process of it was killed.
-pub fn recover(turnstile: &Arc<Turnstile>, hands: &mut Hands, label: &str, after: After, more: usize) -> bool {
+/// Runs the recovery and checks everything. Returns false when a process of it was killed.
+pub fn recover(turnstile: &Arc<Turnstile>, hands: &mut Hands, label: &str, after: After) -> bool {
     let hour = Duration::from_secs(3600);
     // Less than what is still on its way takes to arrive.
     turnstile.pass(Duration::from_secs(60));
@@ -52,13 +52,8 @@ pub fn recover(turnstile: &Arc<Turnstile>, hands: &mut Hands, label: &str, after
                 &|hands| hands.job("verify", |hands| hands.verify(0, Depth::Decoded).map(drop));
             let mut steps = vec![mend, back_up, prune, prune, look, verify];
             let lagging = hands.seat.with(|site| !site.places[0].lag.is_zero());
-            let more = match after {
-                // What is condemned stays for a day where listings lag, and who is dead is waited for.
-                _ if lagging => 6,
-                // Repairs may leave chunks in two places, and each prune sees one of them go.
-                After::Mended(_) => 2,
-                _ => more,
-            };
+            // What is condemned stays for a day where listings lag, and who is dead is waited for.
+            let more = if lagging { 6 } else { 0 };
             (0..more).for_each(|_| steps.insert(3, prune));
             for (n, step) in steps.iter().enumerate() {
                 match step(hands) {

@@ -257,8 +257,7 @@ pub fn run(plan: &Plan, traced: bool) -> Ran {
     lock().broken = false;
     let mut hands = Hands::new(&turnstile.seat_after(), &owner, &model, Sight::All);
     if lock().violations.is_empty() {
-        // Hosts that stored the same chunks at the same time left them in two places: that takes a prune more.
-        recover(&turnstile, &mut hands, "recovery", after, 1);
+        recover(&turnstile, &mut hands, "recovery", after);
     }
     let mut violations = lock().violations.clone();
     let site = turnstile.site();
