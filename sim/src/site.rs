@@ -116,8 +116,8 @@ impl Fault {
                 matches!(op, Op::Put | Op::Get | Op::Size | Op::List | Op::Delete | Op::Tidy)
             }
             Fault::Full | Fault::Late(_) | Fault::Twice(_) | Fault::NoRoom | Fault::Torn => op == Op::Put,
-            // Nothing but a head tells of a head, and of a segment nothing but itself: that one was dropped, nobody can know.
-            Fault::Dropped => op == Op::Put && !matches!(call.shelf, Some(Shelf::Heads | Shelf::Ledger)),
+            // Of a segment nothing else tells: that it was dropped, nobody can know.
+            Fault::Dropped => op == Op::Put && call.shelf != Some(Shelf::Ledger),
             Fault::Ambiguous => matches!(op, Op::Put | Op::Delete),
             Fault::Lag(_) | Fault::Omit | Fault::Empty => op == Op::List,
             Fault::Flip | Fault::Short | Fault::Swap | Fault::Rot | Fault::Lose => op == Op::Get,
