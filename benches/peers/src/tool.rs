@@ -51,7 +51,7 @@ impl Tool {
     pub fn settings(self) -> &'static str {
         match self {
             Tool::Backstay => {
-                "zstd 3 (its default), AES-256-GCM, passphrase by scrypt, packs of its default size (16 MiB in a directory, 60 MiB in a bucket)"
+                "zstd 3 (its default), AES-256-GCM, passphrase by scrypt, packs of 16 MiB in a directory, 60 MiB in a bucket"
             }
             Tool::Restic => "format 2, compression auto (zstd, its level nearest to 3), AES-256-CTR and Poly1305",
             Tool::Rustic => "zstd 3, AES-256-CTR and Poly1305; prune with --instant-delete --max-repack unlimited",
