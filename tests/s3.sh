@@ -429,6 +429,16 @@ for page in s3.get_paginator("list_object_versions").paginate(Bucket=sys.argv[2]
 PY
   sound
   restores_to latest
+  # A copy on a disk, where nothing can be locked, is a copy: for us, for who prunes it, and for the reader that is not ours.
+  bs copy -r "$R" --to "$WORK/copy"
+  R=$WORK/copy restores_to latest
+  bs backup -r "$WORK/copy" "$S"
+  bs prune -r "$WORK/copy"
+  if "$PYTHON" -c 'import pyrage, zstandard, blake3, cryptography' 2>/dev/null; then
+    "$PYTHON" "$ROOT/docs/reader/restore.py" "$WORK/copy" --key-file "$BACKSTAY_KEY_FILE" --target "$WORK/read" >"$WORK/out" 2>"$WORK/err" ||
+      fail "the independent reader: $(cat "$WORK/err")"
+    same "$S" "$WORK/read$S"
+  fi
 }
 
 # What doctor says of this: state by state.
