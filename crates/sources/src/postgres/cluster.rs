@@ -195,11 +195,15 @@ impl ClusterPlan {
             self.check_existing(facts)?;
             self.disarm()?;
         }
+        let places = std::iter::once(&self.target).chain(&self.tablespaces);
+        let made: Vec<&Path> = places.flat_map(|place| place.ancestors().take_while(|dir| !dir.exists())).collect();
         let mut report = ClusterReport::default();
         for plan in self.parts(facts)? {
             report.files.add(restore(&plan, reader, on)?);
         }
         self.complete(facts)?;
+        // Whoever starts the server must get to where root put it.
+        made.into_iter().try_for_each(|dir| self.own(dir))?;
         // Nothing may start on it before everything else is on the disk.
         let global = self.target.join("global");
         sync_tree(&self.target)?;
