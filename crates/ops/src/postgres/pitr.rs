@@ -86,6 +86,8 @@ pub struct Route {
     pub timeline: u32,
     /// How many segments are replayed at most.
     pub segments: u64,
+    /// Whether the log has a gap behind the moment.
+    pub gap: bool,
 }
 
 /// Times that can be restored to: from the end of a backup to the end of the log behind it.
@@ -158,7 +160,7 @@ pub fn plan(
     check(&archive, &facts, (moment, &way), reach)?;
     let last = reach.last.unwrap_or(facts.last_segment());
     let segments = last.saturating_sub(facts.first_segment()) + 1;
-    Ok(Route { snapshot, facts, timeline, segments })
+    Ok(Route { snapshot, facts, timeline, segments, gap: reach.gap.is_some() })
 }
 
 /// The newest complete backup that ended before the moment, of those that lead to the timeline that is wanted.

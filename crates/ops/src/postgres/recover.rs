@@ -112,6 +112,8 @@ pub fn prepare(ctx: &Ctx, repository: &Repository, request: &Request) -> Result<
             timeline: route.timeline,
             arrival: request.arrival,
             archiving: request.archiving,
+            // Servers read ahead since version 15, and one that reads into a gap does not start.
+            reads_ahead: !route.gap || facts.major() < 15,
             restore_command: fetch.join(" "),
         },
     };
