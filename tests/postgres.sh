@@ -216,7 +216,6 @@ case_a_backup_without_its_log_does_not_become_a_snapshot() {
 
 case_without_an_archive_a_backup_brings_its_own_log() {
   stage
-  configure "" off
   configure 'port = 5432, user = "postgres"' off
   new_cluster data
   echo "archive_mode = off" >>"$WORK/pg/data/postgresql.conf"
@@ -483,18 +482,19 @@ case_only_the_end_of_the_log_looks_like_its_end() {
   get_fails "${SEGMENTS[4]}" 126
   get_fails "${SEGMENTS[0]}" 126
   mv "$R.away" "$R"
-  # A segment that is damaged in the store.
-  local object
-  object=$(find "$R/ledger" -type f -printf '%f %p\n' | sort | head -n 1 | cut -d' ' -f2-)
-  chmod u+w "$object"
-  printf xyz | dd of="$object" bs=1 seek=300 conv=notrunc status=none
-  get_fails "${SEGMENTS[0]}" 126
   # A disk that is too small for it.
   rm -rf "$WORK/pg/got"
   mkdir "$WORK/pg/got"
   mount -t tmpfs -o size=300k,uid=postgres,mode=700 tmpfs "$WORK/pg/got" || skip "cannot mount a tmpfs"
   expect 126 wal get --source shop/db "${SEGMENTS[1]}" "$WORK/pg/got/RECOVERYXLOG"
   [ -z "$(ls -A "$WORK/pg/got")" ] || fail "on a full disk this was left: $(ls -A "$WORK/pg/got")"
+  umount "$WORK/pg/got"
+  # A segment that is damaged in the store.
+  local object
+  object=$(find "$R/ledger" -type f -printf '%f %p\n' | sort | head -n 1 | cut -d' ' -f2-)
+  chmod u+w "$object"
+  printf xyz | dd of="$object" bs=1 seek=300 conv=notrunc status=none
+  get_fails "${SEGMENTS[0]}" 126
 }
 
 case_a_log_with_two_contents_or_a_gap_is_refused_before_anything_is_touched() {
@@ -626,7 +626,6 @@ case_a_failover_is_followed_and_both_sides_of_it_can_be_reached() {
   first=$(snapshot_ids | head -n 1)
   comes_back_as r1 1,2,3,4,5 --base "$first"
   comes_back_as r2 1,2,3,4 --at "$after"
-  comes_back_as r3 1,2,3 --at "$before"
   comes_back_as r4 1,2,3 --base "$first" --at "$before" --timeline 1
   comes_back_as r5 1,2,3,101,102 --base "$first" --timeline backup
   # With a backup of the new timeline, the old one can still be chosen.
@@ -845,11 +844,10 @@ case_a_server_that_refuses_is_told_in_one_line_without_the_password() {
   shop
   q "create role weak login password 'sesame-7731'; create role strong login password 'sesame-7731'"
   q "grant pg_read_all_settings to strong"
-  local start=pg_backup_start stop=pg_backup_stop
   if [ "$MAJOR" -lt 15 ]; then
     q "grant execute on function pg_start_backup(text, boolean, boolean), pg_stop_backup(boolean, boolean) to strong"
   else
-    q "grant execute on function $start(text, boolean), $stop(boolean) to strong"
+    q "grant execute on function pg_backup_start(text, boolean), pg_backup_stop(boolean) to strong"
   fi
   q "create table wanted as select 1 n; insert into mark values (1)"
   sed -i '1i local all weak,strong scram-sha-256' "$WORK/pg/data/pg_hba.conf"
