@@ -210,7 +210,12 @@ impl<'r> Archive<'r> {
             .mode(0o600)
             .open(&temp)
             .map_err(failed)?;
-        file.write_all(&bytes).and_then(|()| std::fs::rename(&temp, into)).map_err(failed)?;
+        let written = file.write_all(&bytes).and_then(|()| std::fs::rename(&temp, into));
+        if written.is_err() {
+            // Half of it is of no use, and takes room that the server needs.
+            std::fs::remove_file(&temp).ok();
+        }
+        written.map_err(failed)?;
         Ok(true)
     }
 
@@ -228,8 +233,12 @@ impl<'r> Archive<'r> {
         if let Some((_, bytes)) = self.known_cluster()? {
             return Ok(Some(bytes));
         }
-        let Some(first) = self.segments.segments()?.first().copied() else { return Ok(None) };
-        Ok(self.segments.get(first)?.map(|bytes| bytes.len() as u64))
+        for ledger in [&self.segments, &self.partials] {
+            if let Some(first) = ledger.segments()?.first().copied() {
+                return Ok(ledger.get(first)?.map(|bytes| bytes.len() as u64));
+            }
+        }
+        Ok(None)
     }
 
     /// Which of the segments from `first` to `last` of this timeline are not there.

@@ -86,6 +86,8 @@ pub struct Route {
     pub timeline: u32,
     /// How many segments are replayed at most.
     pub segments: u64,
+    /// Whether the log has a gap behind the moment.
+    pub gap: bool,
 }
 
 /// Times that can be restored to: from the end of a backup to the end of the log behind it.
@@ -136,11 +138,15 @@ pub fn plan(
     let snapshots = repository.snapshots()?;
     let archive = Archive::open(repository, source, &snapshots)?;
     let reading = repository.reading(&ctx.process)?;
+    let coverage = archive.coverage()?;
+    let leads = |facts: &Facts| match line {
+        Line::Number(timeline) => coverage.way(facts, timeline).is_some(),
+        Line::Newest | Line::OfTheBackup => true,
+    };
     let (snapshot, facts) = match base {
         Some(base) => (base.clone(), facts(&reading, base)?),
-        None => choose(&reading, &snapshots_of(&snapshots, source), source, moment)?,
+        None => choose(&reading, &snapshots_of(&snapshots, source), source, moment, &leads)?,
     };
-    let coverage = archive.coverage()?;
     let timeline = match line {
         Line::Newest => coverage.newest(&facts),
         Line::OfTheBackup => facts.timeline,
@@ -154,24 +160,29 @@ pub fn plan(
     check(&archive, &facts, (moment, &way), reach)?;
     let last = reach.last.unwrap_or(facts.last_segment());
     let segments = last.saturating_sub(facts.first_segment()) + 1;
-    Ok(Route { snapshot, facts, timeline, segments })
+    Ok(Route { snapshot, facts, timeline, segments, gap: reach.gap.is_some() })
 }
 
-/// The newest complete backup that ended before the moment.
+/// The newest complete backup that ended before the moment, of those that lead to the timeline that is wanted.
 fn choose(
     reading: &Reading<'_>,
     snapshots: &[&Snapshot],
     source: &str,
     moment: &Moment,
+    leads: &dyn Fn(&Facts) -> bool,
 ) -> Result<(Snapshot, Facts), Failure> {
     if let Moment::Xid(_) | Moment::Name(_) = moment {
         let what = "for a transaction or a name nobody can tell which backup came before it";
         return Err(Failure::new(Exit::Usage, "needs-base", what)
             .help("name the backup to begin with: --base SNAPSHOT (backstay snapshots)"));
     }
-    let mut oldest = None;
+    let (mut oldest, mut elsewhere) = (None, false);
     for snapshot in snapshots.iter().rev().filter(|s| s.public.status == Status::Complete) {
         let facts = facts(reading, snapshot)?;
+        if !leads(&facts) {
+            elsewhere = true;
+            continue;
+        }
         let suits = match moment {
             Moment::Latest | Moment::Immediate | Moment::Xid(_) | Moment::Name(_) => true,
             Moment::Time(at) => repo::time::parse(&facts.stopped).is_some_and(|stopped| stopped <= *at),
@@ -183,6 +194,7 @@ fn choose(
         oldest = Some(facts);
     }
     let what = match oldest {
+        None if elsewhere => format!("no complete physical backup of {source} leads to the timeline that is wanted"),
         None => format!("there is no complete physical backup of {source}"),
         Some(facts) => format!(
             "the oldest physical backup of {source} ended at {} ({}), which is after the moment that is wanted",

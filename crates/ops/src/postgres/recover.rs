@@ -112,6 +112,8 @@ pub fn prepare(ctx: &Ctx, repository: &Repository, request: &Request) -> Result<
             timeline: route.timeline,
             arrival: request.arrival,
             archiving: request.archiving,
+            // Servers read ahead since version 15, and one that reads into a gap does not start.
+            reads_ahead: !route.gap || facts.major() < 15,
             restore_command: fetch.join(" "),
         },
     };
@@ -287,11 +289,14 @@ fn dump(clients: &Tools, server: &Scratch, world: &store::World, part: &Part, to
             if world.stop.requested() {
                 return Err(repo::RepoError::Stopped.into());
             }
-            // A dump that ends early may look like a short one to whoever loads it: both must say that all is well.
+            // A dump that ends early may look like a short one to whoever loads it: both must say that all is well. When both
+            // fail, a dump that ended by itself was first; one whose reader went away was ended by a signal.
             match (dumped.success(), loaded.status.success()) {
                 (true, true) => Ok(()),
-                (_, false) => Err(failed("pg_restore", "load-failed", &String::from_utf8_lossy(&loaded.stderr))),
-                (false, true) => Err(failed("pg_dump", "dump-failed", &String::from_utf8_lossy(&complaints))),
+                (false, loaded) if loaded || dumped.code().is_some() => {
+                    Err(failed("pg_dump", "dump-failed", &String::from_utf8_lossy(&complaints)))
+                }
+                _ => Err(failed("pg_restore", "load-failed", &String::from_utf8_lossy(&loaded.stderr))),
             }
         }
     }

@@ -78,6 +78,8 @@ pub struct Recovery {
     pub arrival: Arrival,
     /// See [`Archiving`].
     pub archiving: Archiving,
+    /// Whether the server may read its log further than it replays it, as it likes to.
+    pub reads_ahead: bool,
     /// What fetches a segment, with `%f` and `%p`.
     pub restore_command: String,
 }
@@ -195,11 +197,15 @@ impl ClusterPlan {
             self.check_existing(facts)?;
             self.disarm()?;
         }
+        let places = std::iter::once(&self.target).chain(&self.tablespaces);
+        let made: Vec<&Path> = places.flat_map(|place| place.ancestors().take_while(|dir| !dir.exists())).collect();
         let mut report = ClusterReport::default();
         for plan in self.parts(facts)? {
             report.files.add(restore(&plan, reader, on)?);
         }
         self.complete(facts)?;
+        // Whoever starts the server must get to where root put it.
+        made.into_iter().try_for_each(|dir| self.own(dir))?;
         // Nothing may start on it before everything else is on the disk.
         let global = self.target.join("global");
         sync_tree(&self.target)?;
@@ -382,6 +388,9 @@ fn settings(before: &str, recovery: &Recovery) -> String {
             },
         );
     }
+    if !recovery.reads_ahead {
+        put("recovery_prefetch", "off");
+    }
     if recovery.archiving == Archiving::Off {
         put("archive_mode", "off");
     }
@@ -434,7 +443,7 @@ mod tests {
     fn recovery(goal: Goal) -> Recovery {
         let restore_command = "/usr/bin/backstay wal get --source 'it''s' %f %p".to_owned();
         let (edge, arrival, archiving) = (Edge::Exclusive, Arrival::Pause, Archiving::Off);
-        Recovery { goal, edge, timeline: 2, arrival, archiving, restore_command }
+        Recovery { goal, edge, timeline: 2, arrival, archiving, reads_ahead: true, restore_command }
     }
 
     #[test]
@@ -450,6 +459,8 @@ mod tests {
         );
         let latest = settings("", &recovery(Goal::Latest));
         assert!(!latest.contains("recovery_target_action") && !latest.contains("inclusive"), "{latest}");
+        let before_a_gap = settings("", &Recovery { reads_ahead: false, ..recovery(Goal::Immediate) });
+        assert!(before_a_gap.contains("recovery_prefetch = 'off'\n") && !latest.contains("prefetch"), "{before_a_gap}");
     }
 
     #[test]

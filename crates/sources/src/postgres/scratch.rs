@@ -45,7 +45,7 @@ pub struct Scratch {
 
 impl Scratch {
     /// Starts a server and waits until it has recovered and takes writes. `dir` is made, private to the owner of `data`, and
-    /// removed at the end. `user` is a superuser of the cluster.
+    /// removed at the end. `user` is a role that may log in; whoever made the cluster is asked for afterwards.
     ///
     /// # Errors
     /// [`ScratchError`].
@@ -68,6 +68,9 @@ impl Scratch {
         command.arg("-D").arg(data);
         let set = |name: &str, value: &Path| format!("{name}={}", value.display());
         let own = [
+            // The configuration of the cluster may name those of the server that it was taken of.
+            set("data_directory", data),
+            set("external_pid_file", &dir.join("pid")),
             set("unix_socket_directories", dir),
             set("hba_file", &access),
             "listen_addresses=".into(),
@@ -105,10 +108,16 @@ impl Scratch {
                 let why = format!("it ended with {status}. Its last words:\n{}", log[from..].trim());
                 return Err(ScratchError::Start { data: data.to_owned(), why });
             }
-            let recovering = Connection::open(&self.server("postgres"), &self.world.stop)
-                .and_then(|mut connection| connection.value("select pg_is_in_recovery()"));
-            match recovering {
-                Ok(Some(answer)) if answer == "f" => return Ok(()),
+            let asked = Connection::open(&self.server("postgres"), &self.world.stop).and_then(|mut connection| {
+                let recovering = connection.value("select pg_is_in_recovery()")?;
+                // A role that may back up may not read: the one that initdb made may, and has this number everywhere.
+                Ok((recovering, connection.value("select max(rolname) from pg_roles where oid = 10 and rolcanlogin")?))
+            });
+            match asked {
+                Ok((Some(answer), maker)) if answer == "f" => {
+                    self.user = maker.unwrap_or_else(|| self.user.clone());
+                    return Ok(());
+                }
                 Err(WireError::Stopped) => return Err(WireError::Stopped.into()),
                 // Not there yet: "the database system is starting up", or no socket.
                 Ok(_) | Err(WireError::Unreachable { .. }) => {}
