@@ -31,7 +31,13 @@ fn main() -> ExitCode {
         // Help and version are no errors; that they cannot be printed is nothing more can be said about.
         Err(e) => {
             drop(e.print());
-            return ExitCode::from(if e.use_stderr() { Exit::Usage.code() } else { Exit::Ok.code() });
+            let exit = match e.use_stderr() {
+                // To a server, every small code says that its log ends.
+                true if fetches_log() => Exit::TryAgain,
+                true => Exit::Usage,
+                false => Exit::Ok,
+            };
+            return ExitCode::from(exit.code());
         }
     };
     let global = cli.global.clone();
@@ -63,6 +69,12 @@ fn main() -> ExitCode {
             ExitCode::from(failure.exit.code())
         }
     }
+}
+
+/// Whether this was meant as `wal get`, whatever else is wrong with its arguments.
+fn fetches_log() -> bool {
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    words.iter().position(|word| word == "wal").is_some_and(|at| words[at..].iter().any(|word| word == "get"))
 }
 
 fn run(verb: Verb, global: &args::Global, ctx: &Ctx, out: &mut Render) -> Result<Exit, Failure> {

@@ -150,12 +150,19 @@ impl Ledger<'_> {
         Ok(names)
     }
 
-    /// The stretches without a gap, in order. Where one ends and another begins on the same timeline, segments are missing.
+    /// The stretches without a gap, in order. Where one ends and another begins on the same timeline, segments are missing,
+    /// or there with different bytes, so that none are given out.
     ///
     /// # Errors
     /// Whatever the store returns.
     pub fn coverage(&self) -> Result<Vec<Stretch>> {
-        Ok(stretches(&self.segments()?))
+        let mut macs: BTreeMap<SegmentName, Option<[u8; 16]>> = BTreeMap::new();
+        for Stored { name, mac, .. } in self.stored(None)? {
+            let known = macs.entry(name).or_insert(Some(mac));
+            *known = known.filter(|known| *known == mac);
+        }
+        let usable: Vec<SegmentName> = macs.into_iter().filter_map(|(name, mac)| mac.map(|_| name)).collect();
+        Ok(stretches(&usable))
     }
 
     /// The segments missing between stretches of one timeline.
@@ -336,6 +343,7 @@ mod tests {
         assert_eq!(ledger.get(name(6)).expect("reads"), None);
         assert!(matches!(ledger.append(name(5), b"another"), Err(RepoError::Differs(_))));
         assert!(matches!(ledger.get(name(5)), Err(RepoError::Differs(_))), "which one is right is for a person to say");
+        assert!(ledger.coverage().expect("lists").is_empty(), "what nobody gets is not there to be counted on");
         assert!(repository.ledger("other").expect("opens").segments().expect("lists").is_empty());
     }
 

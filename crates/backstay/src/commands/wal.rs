@@ -2,8 +2,10 @@
 
 use crate::args::Global;
 use crate::render::{Render, clean, count};
+use ops::config::Source;
 use ops::postgres::archive::{Archive, Pushed, Range, Status};
 use ops::{Ctx, Exit, Failure};
+use repo::Snapshot;
 use serde_json::json;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -78,9 +80,22 @@ pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<E
     }
 }
 
+/// That somebody knows this source: what is archived under a mistyped name is lost, and an archive of nobody looks like one
+/// that ends.
+fn check_source(source: &str, snapshots: &[Snapshot], global: &Global) -> Result<(), Failure> {
+    if !ops::postgres::snapshots_of(snapshots, source).is_empty() {
+        return Ok(());
+    }
+    match global.configuration()?.source(source)?.2 {
+        Source::Postgres(_) => Ok(()),
+        _ => Err(Failure::usage(format!("{source} is no PostgreSQL source of the configuration"))),
+    }
+}
+
 fn push(args: &Push, global: &Global, ctx: &Ctx, out: &Render) -> Result<Exit, Failure> {
     let repository = global.about(Some(&args.source)).open(ctx, out)?;
     let snapshots = repository.snapshots()?;
+    check_source(&args.source, &snapshots, global)?;
     let pushed = Archive::open(&repository, &args.source, &snapshots)?.push(ctx, &args.file)?;
     out.repository_warnings(&ctx.take_remarks());
     let name = args.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -98,6 +113,7 @@ fn push(args: &Push, global: &Global, ctx: &Ctx, out: &Render) -> Result<Exit, F
 fn get(args: &Get, global: &Global, ctx: &Ctx, out: &Render) -> Result<Exit, Failure> {
     let repository = global.about(Some(&args.source)).open(ctx, out)?;
     let snapshots = repository.snapshots()?;
+    check_source(&args.source, &snapshots, global)?;
     let found = Archive::open(&repository, &args.source, &snapshots)?.fetch(&args.name, &args.file)?;
     out.event("summary", &json!({ "source": args.source, "file": args.name, "found": found }));
     if !found && out.verbose() > 0 {
@@ -109,6 +125,7 @@ fn get(args: &Get, global: &Global, ctx: &Ctx, out: &Render) -> Result<Exit, Fai
 fn status(args: &Of, global: &Global, ctx: &Ctx, out: &Render) -> Result<Exit, Failure> {
     let repository = global.about(Some(&args.source)).open(ctx, out)?;
     let snapshots = repository.snapshots()?;
+    check_source(&args.source, &snapshots, global)?;
     let status = Archive::open(&repository, &args.source, &snapshots)?.status()?;
     if out.is_json() {
         out.document(&status);
