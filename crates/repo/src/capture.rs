@@ -152,13 +152,14 @@ impl Repository {
         let state = self.state()?;
         let announcer = Announcer { store: &self.store, world: &self.world, trust: &self.trust, signing: &signing };
         let intent = announcer.announce(Work::Write, domain.domain, &domain.keep_key, &state.tips, &plan.process)?;
-        let condemned: Vec<PackId> =
-            intent::condemned(&self.store, &self.trust)?.into_iter().flat_map(|(_, list)| list.packs).collect();
+        let lists = intent::condemned(&self.store, &self.trust)?;
+        let condemned: Vec<PackId> = lists.iter().flat_map(|(_, list)| list.packs.iter().copied()).collect();
         let own = domain.clone();
         let mut index =
             Index::open(&self.store, &self.trust, &move |d| (d == own.domain).then(|| own.keep_key.clone()))?;
         index.leave_out_revoked(&self.trust);
-        let gone = self.lost_packs(&index)?;
+        let mut gone = self.lost_packs(&index)?;
+        gone.extend(self.unreadable_packs(&index, &lists)?);
         let condemned = if store::sabotaged("use what is condemned") { Vec::new() } else { condemned };
         let unsure = !condemned.is_empty() || !gone.is_empty();
         index.leave_out(condemned.into_iter().chain(gone));
@@ -225,6 +226,14 @@ impl Repository {
             self.store.list(Shelf::Packs)?.iter().filter_map(|listed| PackId::parse(listed.key.name())).collect();
         let named = (0..index.table_count()).flat_map(|table| index.table_packs(table)).map(|pack| pack.id);
         Ok(named.filter(|id| !listed.contains(id)).collect())
+    }
+
+    /// Packs of runs whose data key is gone, or about to go: a run that was given up and did not know it yet may have stored
+    /// and named them since. Looked at after the lists: a key goes before the list that condemns it.
+    fn unreadable_packs(&self, index: &Index, lists: &[(store::Key, intent::Condemned)]) -> Result<BTreeSet<PackId>> {
+        let condemned: HashSet<RunId> = lists.iter().flat_map(|(_, list)| list.runs.iter().copied()).collect();
+        let there: HashSet<RunId> = self.store.list(Shelf::Runs)?.iter().filter_map(|l| runs::run_of(&l.key)).collect();
+        index.packs_of_runs(&|run| condemned.contains(run) || !there.contains(run))
     }
 }
 

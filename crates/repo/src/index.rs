@@ -521,6 +521,21 @@ impl Index {
         self.tables.retain(|table| trust.revoked(table.signer).is_none());
     }
 
+    /// The packs that have records of these runs.
+    pub(crate) fn packs_of_runs(&self, is_one: &dyn Fn(&RunId) -> bool) -> Result<BTreeSet<PackId>> {
+        let mut packs = BTreeSet::new();
+        for (number, table) in self.tables.iter().enumerate() {
+            if !table.origins.iter().any(|origin| is_one(&origin.run)) {
+                continue;
+            }
+            let named = self.table_packs(number);
+            let records = self.records_of(number)?;
+            let of_run = records.iter().filter(|record| is_one(&record.sealing.origin.run));
+            packs.extend(of_run.filter_map(|record| named.get(record.pack as usize)).map(|pack| pack.id));
+        }
+        Ok(packs)
+    }
+
     /// The names of the tables in use.
     pub(crate) fn table_keys(&self) -> impl Iterator<Item = &Key> {
         self.tables.iter().map(|table| &table.key)

@@ -13,7 +13,7 @@ use self::work::AtWork;
 use crate::crypt::Signing;
 use crate::error::{RepoError, Result};
 use crate::head::{self, Snapshot, State};
-use crate::id::{ChunkId, DomainId, IntentId, PackId, RunId, SnapshotId};
+use crate::id::{ChunkId, DomainId, HeadId, IntentId, PackId, RunId, SnapshotId};
 use crate::index::{HeaderParts, Hit, Index, PackRef, TABLE_ENTRIES_MAX, TableBuilder};
 use crate::intent::{self, Announced, Announcement, Condemned, Process, Work};
 use crate::pack::{PackBuilder, PackHeader, pack_key, read_whole};
@@ -186,6 +186,8 @@ struct Keeper<'r, 'p> {
     silent: BTreeSet<IntentId>,
     /// What was to be deleted and could not be because it is locked.
     left: BTreeSet<Key>,
+    /// Heads that announcements name: where listings lag, what they hold must not look unneeded.
+    known: Vec<HeadId>,
     report: PruneReport,
 }
 
@@ -203,7 +205,8 @@ impl Repository {
             Act::Do => Some(self.announce(Work::Keep, &plan.process)?.ok_or(RepoError::Fenced)?),
         };
         let (silent, left, report) = (BTreeSet::new(), BTreeSet::new(), PruneReport::default());
-        let keeper = Keeper { repository: self, plan, on, signing, reaper, own, silent, left, report };
+        let known = Vec::new();
+        let keeper = Keeper { repository: self, plan, on, signing, reaper, own, silent, left, known, report };
         match keeper.run() {
             Err(RepoError::Store(e)) if e.is_absent() => {
                 Err(RepoError::Busy(format!("the repository was changed meanwhile ({e}): run it again")))
@@ -220,7 +223,8 @@ impl Keeper<'_, '_> {
         let at_work = self.at_work(&lists)?;
         self.be_alone(&lists, &at_work)?;
         let ripe = self.ripe(&lists, &at_work)?;
-        let state = State::load(store, trust)?.whole()?;
+        self.known = at_work.ended.iter().chain(at_work.open.values()).filter_map(|announced| announced.head).collect();
+        let state = State::load_knowing(store, trust, &self.known)?.whole()?;
         let going = Going {
             condemned: lists.iter().flat_map(|(_, list)| list.packs.iter().copied()).collect(),
             replaced: lists
@@ -711,7 +715,7 @@ impl Keeper<'_, '_> {
             return Ok(());
         }
         let repository = self.repository;
-        let state = State::load(&repository.store, &repository.trust)?.whole()?;
+        let state = State::load_knowing(&repository.store, &repository.trust, &self.known)?.whole()?;
         let mut used: BTreeSet<RunId> = state.records.values().map(|record| record.run).collect();
         used.extend(self.indexed_runs()?);
         if store::sabotaged("erase a key that is needed") {
@@ -779,7 +783,7 @@ impl Keeper<'_, '_> {
             self.report.waiting_for.push(format!("{} packs stay for {seconds} s of grace", packs.len()));
             return Ok(());
         }
-        let now = State::load(store, trust)?.whole()?;
+        let now = State::load_knowing(store, trust, &self.known)?.whole()?;
         let new = now.records.keys().any(|id| !state.records.contains_key(id));
         if new && !store::sabotaged("look once before sweeping") {
             self.report.bytes_condemned += bytes;
@@ -824,7 +828,7 @@ impl Keeper<'_, '_> {
     /// Folds heads into a checkpoint when there are many, and removes ended announcements and dead writers' leftovers.
     fn clean(&mut self, at_work: &AtWork) -> Result<()> {
         let Repository { store, trust, world, .. } = self.repository;
-        let state = State::load(store, trust)?.whole()?;
+        let state = State::load_knowing(store, trust, &self.known)?.whole()?;
         if state.heads.len() > HEADS_MAX {
             let folded: Vec<Key> = state.heads.iter().map(head::head_key).collect();
             if store::sabotaged("fold heads by deleting first") {

@@ -143,8 +143,8 @@ pub fn replicate(
     Ok(report)
 }
 
-/// Waits until all that the heads listed now refer to shows in listings.
-fn settle(world: &World) -> Result<()> {
+/// Waits until all that is there now shows in listings, where they lag.
+pub(crate) fn settle(world: &World) -> Result<()> {
     let began = world.clock.monotonic();
     while world.clock.monotonic().saturating_sub(began) < LISTINGS_SETTLE {
         if world.stop.requested() {

@@ -14,7 +14,7 @@ use crate::pack::{self, Packed, pack_key};
 use crate::read::{Checked, Chunks, Reading};
 use crate::repository::Repository;
 use serde::Serialize;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use store::{Kind, Listed, Shelf, Store, World};
@@ -263,6 +263,17 @@ impl Repository {
         let mut damage = Damage::default();
         let packs = self.check_listed(&index, &counts, &mut damage, &mut report)?;
         let needed = self.check_snapshots(&reading, &snapshots, &counts, &mut damage)?;
+        let (missed, forgotten): (Vec<PackId>, Vec<PackId>) = damage.gone.iter().partition(|id| needed.contains(id));
+        for id in missed {
+            counts.report(problem(pack_key(&id).path(), "is gone", HELP_COPY));
+            damage.packs.insert(id);
+        }
+        if !forgotten.is_empty() {
+            let count = forgotten.len();
+            report.notes.push(format!(
+                "{count} packs are gone that an index table names and no snapshot needs: prune forgets them"
+            ));
+        }
         let all = plan.snapshots.is_none();
         let standing = |id: &PackId, named: bool| match (needed.contains(id), named) {
             (true, _) => Standing::Needed,
@@ -294,6 +305,12 @@ impl Repository {
         report.problems.dedup_by(|a, b| a.object == b.object);
         report.seconds = self.world.clock.monotonic().saturating_sub(began).as_secs_f64();
         Ok(report)
+    }
+
+    /// Whether a table names this pack now. A prune that puts what is needed elsewhere takes it out of the tables first.
+    fn is_named(&self, id: &PackId) -> Result<bool> {
+        let index = Index::open(&self.store, &self.trust, &|domain| self.keep_key(domain))?;
+        Ok((0..index.table_count()).any(|table| index.table_packs(table).iter().any(|pack| pack.id == *id)))
     }
 
     fn is_chosen(&self, share: Share, id: &PackId) -> bool {
@@ -431,9 +448,9 @@ impl Repository {
                         counts.report(problem(pack_key(&pack.id).path(), what, HELP_COPY));
                         damage.packs.insert(pack.id);
                     }
+                    // Whether it is missed, the snapshots tell.
                     None => {
-                        counts.report(problem(pack_key(&pack.id).path(), "is gone", HELP_COPY));
-                        damage.packs.insert(pack.id);
+                        damage.gone.insert(pack.id);
                     }
                 }
             }
@@ -551,7 +568,11 @@ impl Repository {
             });
             match checked {
                 // A prune that began earlier swept it.
-                Err(RepoError::Store(e)) if e.is_absent() && *standing != Standing::Needed => Ok(()),
+                Err(RepoError::Store(e))
+                    if e.is_absent() && (*standing != Standing::Needed || !self.is_named(id)?) =>
+                {
+                    Ok(())
+                }
                 Err(RepoError::Store(e)) if matches!(e.kind, Kind::Corrupt | Kind::Absent) => {
                     counts.report(problem(key.path(), e.why, HELP_COPY));
                     bad.lock().expect("no holder panics").0.insert(*id);
@@ -624,6 +645,8 @@ impl Repository {
 #[derive(Default)]
 struct Damage {
     packs: HashSet<PackId>,
+    /// Packs that tables name and that are not there.
+    gone: BTreeSet<PackId>,
     chunks: HashSet<ChunkId>,
     snapshots: BTreeMap<SnapshotId, ()>,
 }

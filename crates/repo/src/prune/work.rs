@@ -106,6 +106,10 @@ impl Keeper<'_, '_> {
             lists.push(intent::condemn(store, trust, &self.signing, &list)?);
         }
         self.reaper.delete_all(&keys)?;
+        if !writers.is_empty() && !store.lists_at_once() {
+            // Who committed before that was told that it counts: the head that fences must follow theirs.
+            crate::replicate::settle(world)?;
+        }
         if !writers.is_empty() && !store::sabotaged("fence nobody") {
             let mut next = State::load_knowing(store, trust, &heads)?.next(world);
             next.fenced = writers.into_iter().collect();
