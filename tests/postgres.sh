@@ -114,7 +114,7 @@ crash() {
   pid=$(head -n 1 "$WORK/pg/$1/postmaster.pid")
   kill -9 "$pid"
   for _ in $(seq 100); do
-    [ -n "$(find /proc -maxdepth 2 -path '/proc/[0-9]*/cwd' -lname "$WORK/pg/$1" 2>/dev/null | head -n 1)" ] || break
+    [ -n "$(find /proc -maxdepth 2 -path '/proc/[0-9]*/cwd' -lname "$WORK/pg/$1" 2>/dev/null | sed -n 1p)" ] || break
     sleep 0.1
   done
   # Where nobody reaps it, its number stays in use.
@@ -173,7 +173,7 @@ no_server_of_its_own_is_left() {
   local found
   found=$(find /proc -maxdepth 2 -path '/proc/[0-9]*/cwd' -lname "$WORK/cache/*" 2>/dev/null || true)
   [ -z "$found" ] || fail "a private server is left: $found"
-  found=$(find "$WORK/cache" -path '*/scratch/*' | head -n 3)
+  found=$(find "$WORK/cache" -path '*/scratch/*' | sed -n 1,3p)
   [ -z "$found" ] || fail "this is left of a private server: $found"
 }
 
@@ -491,7 +491,7 @@ case_only_the_end_of_the_log_looks_like_its_end() {
   umount "$WORK/pg/got"
   # A segment that is damaged in the store.
   local object
-  object=$(find "$R/ledger" -type f -printf '%f %p\n' | sort | head -n 1 | cut -d' ' -f2-)
+  object=$(find "$R/ledger" -type f -printf '%f %p\n' | sort | sed -n 1p | cut -d' ' -f2-)
   chmod u+w "$object"
   printf xyz | dd of="$object" bs=1 seek=300 conv=notrunc status=none
   get_fails "${SEGMENTS[0]}" 126
@@ -623,7 +623,7 @@ case_a_failover_is_followed_and_both_sides_of_it_can_be_reached() {
   archived 5432
   archived 5434
   local first
-  first=$(snapshot_ids | head -n 1)
+  first=$(snapshot_ids | sed -n 1p)
   comes_back_as r1 1,2,3,4,5 --base "$first"
   comes_back_as r2 1,2,3,4 --at "$after"
   comes_back_as r4 1,2,3 --base "$first" --at "$before" --timeline 1
@@ -672,12 +672,12 @@ CONF
   q "checkpoint"
   local fleeting temporary
   fleeting=$(basename "$(q "select pg_relation_filepath('fleeting')")")
-  temporary=$(find "$WORK/pg/data/base" -name 't[0-9]*_*' -printf '%f\n' | head -n 1)
+  temporary=$(find "$WORK/pg/data/base" -name 't[0-9]*_*' -printf '%f\n' | sed -n 1p)
   [ -n "$temporary" ] || fail "there is no temporary table on the disk"
   bs backup shop/db
   bs ls -r "$R" latest
   for name in postmaster.pid postmaster.opts pgsql_tmp backup_label "$temporary" 'pg_wal/' 'pg_replslot/slot' "/$fleeting\$" 'pg_internal.init' 'global/pg_control'; do
-    ! grep -qE "$name" "$WORK/out" || { grep -E "$name" "$WORK/out" | head -n 3; fail "$name is in the backup"; }
+    ! grep -qE "$name" "$WORK/out" || { grep -E "$name" "$WORK/out" | sed -n 1,3p; fail "$name is in the backup"; }
   done
   for name in "${fleeting}_init" etc/postgresql.conf etc/pg_hba.conf PG_VERSION pg_replslot; do
     grep -q "$name" "$WORK/out" || fail "$name is not in the backup"
@@ -687,7 +687,7 @@ CONF
   chown -R postgres "$WORK/cache" "$WORK/state"
   [ "$(stat -c %U:%a "$WORK/pg/r1")" = postgres:750 ] || fail "the data directory is $(stat -c %U:%a "$WORK/pg/r1"), wanted postgres:750"
   local strange
-  strange=$(find "$WORK/pg/r1" "$WORK/pg/r1-tablespaces/fast" ! -user postgres ! -type l | head -n 3)
+  strange=$(find "$WORK/pg/r1" "$WORK/pg/r1-tablespaces/fast" ! -user postgres ! -type l | sed -n 1,3p)
   [ -z "$strange" ] || fail "not all is owned by postgres: $strange"
   start r1 5433 "-k $WORK/pg/socket"
   [ "$(rows)" = 1 ] || fail "rows $(rows), wanted 1"
@@ -819,7 +819,7 @@ case_one_table_comes_out_of_a_cluster_and_nothing_stays_behind() {
   [ "$(D=rescue q "select count(*) from s.wanted")" = 500 ] || fail "the table in the database"
   bs restore shop/db --at "$moment" --table s.wanted --to "$WORK/pg/table.dump"
   no_server_of_its_own_is_left
-  pg pg_restore -l "$WORK/pg/table.dump" | grep -q 'TABLE DATA s wanted' || fail "the table in the file"
+  pg pg_restore -l "$WORK/pg/table.dump" | grep 'TABLE DATA s wanted' >/dev/null || fail "the table in the file"
   local to
   for to in "$WORK/pg/none.dump" "postgresql:///rescue?host=$WORK/pg/socket&user=postgres"; do
     expect 1 restore shop/db --at "$moment" --table s.absent --to "$to"
@@ -879,7 +879,7 @@ case_a_server_that_refuses_is_told_in_one_line_without_the_password() {
   bs backup shop/db -v
   ! grep -r 'sesame-773' "$WORK/out" "$WORK/err" "$WORK/state" "$WORK/cache" || fail "there is the password"
   bs restore shop/db --at immediate --table wanted --to "$WORK/pg/wanted.dump"
-  pg pg_restore -l "$WORK/pg/wanted.dump" | grep -q 'TABLE DATA public wanted' || fail "the table of another owner"
+  pg pg_restore -l "$WORK/pg/wanted.dump" | grep 'TABLE DATA public wanted' >/dev/null || fail "the table of another owner"
   stop data
   refused_by_server
 }

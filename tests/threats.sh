@@ -120,7 +120,7 @@ case_a_writer_removes_and_shortens_nothing() {
   refused evil 13 key add -r "$R" --role keeper --label x --out "$WORK/x"
   refused evil 13 key add -r "$R" --new-key-file "$BACKSTAY_KEY_FILE"
   local owner
-  owner=$("$BACKSTAY" key list -r "$R" | grep -o 'owner-[0-9a-f]*' | head -n 1)
+  owner=$("$BACKSTAY" key list -r "$R" | grep -o 'owner-[0-9a-f]*' | sed -n 1p)
   refused evil 13 key passwd -r "$R" "$owner" --new-key-file "$BACKSTAY_KEY_FILE"
   refused evil 13 key remove -r "$R" "$owner"
   [ "$(objects)" = "$before" ] || fail "a refused command changed the repository"
