@@ -16,7 +16,7 @@ use repo::{
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sources::files::{
-    CacheSpec, FilesPlan, FilesReport, Pattern, Problem, Problems, Progress, REHASH_EVERY, Roots, Select, SelectError,
+    CacheSpec, Captured, FilesPlan, FilesReport, Pattern, Problem, Progress, REHASH_EVERY, Roots, Select, SelectError,
     SelectSpec, Severity, check_roots,
 };
 use sources::sqlite::Sqlite;
@@ -26,6 +26,7 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 use store::{Lanes, Stop, Store, Timestamp, World};
 
 pub use source::{SourceRun, backup_source};
@@ -226,14 +227,10 @@ impl Request {
     }
 }
 
-/// What a capture noted, with how many errors and warnings there were.
-pub(crate) fn troubles_of(problems: &Problems) -> (Vec<Trouble>, u64, u64) {
-    let trouble = |problem: &Problem| Trouble {
-        path: problem.path.clone(),
-        what: problem.what.clone(),
-        severity: problem.severity,
-    };
-    (problems.kept().iter().map(trouble).collect(), problems.errors(), problems.warnings())
+impl From<&Problem> for Trouble {
+    fn from(problem: &Problem) -> Self {
+        Trouble { path: problem.path.clone(), what: problem.what.clone(), severity: problem.severity }
+    }
 }
 
 fn backup_files(
@@ -295,15 +292,48 @@ fn backup_files(
     let captured = sources::files::capture(&plan, &mut capture, &|progress: Progress<'_>| {
         on(Step::Done { entries: progress.entries, bytes: progress.bytes, path: progress.path });
     })?;
-    let (noted, errors, warnings) = troubles_of(&captured.report.problems);
-    let errors = errors + troubles.len() as u64;
-    troubles.extend(noted);
+    let taken = Taken { began, paths, files: Some(captured), missing: troubles, outcome: Outcome::default() };
+    conclude(ctx, (repository, request.act), capture, taken)
+}
+
+/// What a run took, before it is committed.
+pub(crate) struct Taken {
+    /// When it began.
+    pub began: Duration,
+    /// What is protected, as percent paths.
+    pub paths: Vec<String>,
+    /// The files; none for a stream.
+    pub files: Option<Captured>,
+    /// What was asked for and is not there at all.
+    pub missing: Vec<Trouble>,
+    /// What the source says about itself; its warnings and errors are filled in here.
+    pub outcome: Outcome,
+}
+
+/// Commits a run, unless it is a preview, and puts the cache for the next one into place.
+pub(crate) fn conclude(
+    ctx: &Ctx,
+    (repository, act): (&Repository, Act),
+    capture: Capture<'_>,
+    taken: Taken,
+) -> Result<Report, Failure> {
+    let Taken { began, paths, files, missing: mut troubles, mut outcome } = taken;
+    let (files, cache) = files.map(|files| (files.report, files.cache)).unzip();
+    let (mut errors, mut warnings) = (troubles.len() as u64, 0);
+    if let Some(FilesReport { problems, .. }) = &files {
+        troubles.extend(problems.kept().iter().map(Trouble::from));
+        errors += problems.errors();
+        warnings += problems.warnings();
+    }
     let mut remarks = Vec::new();
-    let (snapshot, stats) = match request.act {
+    let (snapshot, stats) = match act {
         Act::Preview => (None, capture.stats()),
         Act::Do => {
-            let committed = capture.commit(outcome(&troubles, errors))?;
-            if let Err(e) = captured.cache.finish(&committed.snapshot.id, &committed.basis) {
+            let told = troubles.iter().map(|t| Warning { path: percent_path(&t.path), what: t.what.clone() });
+            outcome.warnings = told.collect();
+            outcome.errors = errors;
+            let committed = capture.commit(outcome)?;
+            if let Some(Err(e)) = cache.map(|cache| cache.finish(&committed.snapshot.id, &committed.basis)) {
                 remarks.push(format!("the cache was not written, so the next backup reads every file: {e}"));
             }
             remarks.extend(remember(ctx, repository));
@@ -312,13 +342,7 @@ fn backup_files(
         }
     };
     let seconds = (ctx.world.clock.monotonic() - began).as_secs_f64();
-    let files = Some(captured.report);
     Ok(Report { snapshot, paths, stats, files, troubles, errors, warnings, remarks, seconds })
-}
-
-fn outcome(troubles: &[Trouble], errors: u64) -> Outcome {
-    let warnings = troubles.iter().map(|t| Warning { path: percent_path(&t.path), what: t.what.clone() });
-    Outcome { warnings: warnings.collect(), errors, ..Outcome::default() }
 }
 
 /// What a person wants left out, and the repository and the cache themselves.
@@ -377,18 +401,8 @@ fn backup_stream(
         Err(e) => return Err(e.into()),
         Ok(_) => ended()?,
     }
-    let mut remarks = Vec::new();
-    let (snapshot, stats) = match request.act {
-        Act::Preview => (None, capture.stats()),
-        Act::Do => {
-            let committed = capture.commit(Outcome::default())?;
-            remarks.extend(remember(ctx, repository));
-            let stats = committed.snapshot.public.stats.clone();
-            (Some(committed.snapshot), stats)
-        }
-    };
-    let seconds = (ctx.world.clock.monotonic() - began).as_secs_f64();
-    Ok(Report { snapshot, paths, stats, files: None, troubles: Vec::new(), errors: 0, warnings: 0, remarks, seconds })
+    let taken = Taken { began, paths, files: None, missing: Vec::new(), outcome: Outcome::default() };
+    conclude(ctx, (repository, request.act), capture, taken)
 }
 
 fn source_failed(what: impl Into<String>) -> Failure {

@@ -47,6 +47,13 @@ pub struct Stretch {
     pub last: u64,
 }
 
+impl Stretch {
+    /// Whether this segment is in it.
+    pub fn holds(&self, name: SegmentName) -> bool {
+        name.timeline == self.timeline && (self.first..=self.last).contains(&name.number)
+    }
+}
+
 /// A segment as listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Stored {
@@ -165,12 +172,13 @@ impl Ledger<'_> {
         Ok(stretches(&usable))
     }
 
-    /// The segments missing between stretches of one timeline.
+    /// Whether this segment is there, with one content only, so that it can be given out.
     ///
     /// # Errors
     /// Whatever the store returns.
-    pub fn gaps(&self) -> Result<Vec<Stretch>> {
-        Ok(gaps(&self.coverage()?))
+    pub fn holds(&self, name: SegmentName) -> Result<bool> {
+        let stored = self.stored(Some(name))?;
+        Ok(stored.first().is_some_and(|first| stored.iter().all(|other| other.mac == first.mac)))
     }
 
     /// The objects of all segments with lower numbers than this one.
@@ -311,7 +319,8 @@ fn stretches(names: &[SegmentName]) -> Vec<Stretch> {
     stretches
 }
 
-fn gaps(stretches: &[Stretch]) -> Vec<Stretch> {
+/// The segments missing between stretches of one timeline.
+pub fn gaps(stretches: &[Stretch]) -> Vec<Stretch> {
     let pairs = stretches.windows(2).filter(|pair| pair[0].timeline == pair[1].timeline);
     pairs.map(|pair| Stretch { timeline: pair[0].timeline, first: pair[0].last + 1, last: pair[1].first - 1 }).collect()
 }
@@ -344,6 +353,7 @@ mod tests {
         assert!(matches!(ledger.append(name(5), b"another"), Err(RepoError::Differs(_))));
         assert!(matches!(ledger.get(name(5)), Err(RepoError::Differs(_))), "which one is right is for a person to say");
         assert!(ledger.coverage().expect("lists").is_empty(), "what nobody gets is not there to be counted on");
+        assert!(!ledger.holds(name(5)).expect("lists"), "nor here");
         assert!(repository.ledger("other").expect("opens").segments().expect("lists").is_empty());
     }
 
@@ -357,8 +367,13 @@ mod tests {
         }
         ledger.append(SegmentName { timeline: 2, number: 9 }, b"x").expect("stores");
         let stretch = |timeline, first, last| Stretch { timeline, first, last };
-        assert_eq!(ledger.coverage().expect("lists"), [stretch(1, 1, 3), stretch(1, 7, 8), stretch(2, 9, 9)]);
-        assert_eq!(ledger.gaps().expect("lists"), [stretch(1, 4, 6)]);
+        let stretches = ledger.coverage().expect("lists");
+        assert_eq!(stretches, [stretch(1, 1, 3), stretch(1, 7, 8), stretch(2, 9, 9)]);
+        assert_eq!(gaps(&stretches), [stretch(1, 4, 6)]);
+        for number in 1..=9 {
+            let there = ledger.holds(name(number)).expect("lists");
+            assert_eq!(there, stretches.iter().any(|stretch| stretch.holds(name(number))), "{number}");
+        }
     }
 
     #[test]

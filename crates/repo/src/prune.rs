@@ -223,7 +223,6 @@ impl Keeper<'_, '_> {
         let at_work = self.at_work(&lists)?;
         self.be_alone(&lists, &at_work)?;
         let ripe = self.ripe(&lists, &at_work)?;
-        self.known = at_work.ended.iter().chain(at_work.open.values()).filter_map(|announced| announced.head).collect();
         let state = State::load_knowing(store, trust, &self.known)?.whole()?;
         let going = Going {
             condemned: lists.iter().flat_map(|(_, list)| list.packs.iter().copied()).collect(),

@@ -74,8 +74,8 @@ pub fn replicate(
     // that none of it went between the heads and what they need while these are still there.
     let before = from.list(Shelf::Index)?;
     let heads = from.list(Shelf::Heads)?;
-    if act == Act::Do && !from.lists_at_once() && !store::sabotaged("copy what does not show yet") {
-        settle(world)?;
+    if act == Act::Do && !store::sabotaged("copy what does not show yet") {
+        settle(from, world)?;
     }
     let order = [Shelf::Keys, Shelf::Ledger, Shelf::Events, Shelf::Runs, Shelf::Packs, Shelf::Index];
     let mut parts: Vec<Vec<Listed>> =
@@ -144,7 +144,10 @@ pub fn replicate(
 }
 
 /// Waits until all that is there now shows in listings, where they lag.
-pub(crate) fn settle(world: &World) -> Result<()> {
+pub(crate) fn settle(store: &Store, world: &World) -> Result<()> {
+    if store.lists_at_once() {
+        return Ok(());
+    }
     let began = world.clock.monotonic();
     while world.clock.monotonic().saturating_sub(began) < LISTINGS_SETTLE {
         if world.stop.requested() {

@@ -5,7 +5,7 @@ use crate::render::{Render, clean, count};
 use ops::config::Source;
 use ops::postgres::archive::{Archive, Pushed, Range, Status};
 use ops::{Ctx, Exit, Failure};
-use repo::Snapshot;
+use repo::{Repository, Snapshot};
 use serde_json::json;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -80,6 +80,13 @@ pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<E
     }
 }
 
+/// The archive of a source that somebody knows.
+fn archive<'r>(repository: &'r Repository, source: &str, global: &Global) -> Result<Archive<'r>, Failure> {
+    let snapshots = repository.snapshots()?;
+    check_source(source, &snapshots, global)?;
+    Archive::open(repository, source, &snapshots)
+}
+
 /// That somebody knows this source: what is archived under a mistyped name is lost, and an archive of nobody looks like one
 /// that ends.
 fn check_source(source: &str, snapshots: &[Snapshot], global: &Global) -> Result<(), Failure> {
@@ -94,9 +101,7 @@ fn check_source(source: &str, snapshots: &[Snapshot], global: &Global) -> Result
 
 fn push(args: &Push, global: &Global, ctx: &Ctx, out: &Render) -> Result<Exit, Failure> {
     let repository = global.about(Some(&args.source)).open(ctx, out)?;
-    let snapshots = repository.snapshots()?;
-    check_source(&args.source, &snapshots, global)?;
-    let pushed = Archive::open(&repository, &args.source, &snapshots)?.push(ctx, &args.file)?;
+    let pushed = archive(&repository, &args.source, global)?.push(ctx, &args.file)?;
     out.repository_warnings(&ctx.take_remarks());
     let name = args.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     out.event("summary", &json!({ "source": args.source, "file": name, "result": pushed }));
@@ -112,9 +117,7 @@ fn push(args: &Push, global: &Global, ctx: &Ctx, out: &Render) -> Result<Exit, F
 
 fn get(args: &Get, global: &Global, ctx: &Ctx, out: &Render) -> Result<Exit, Failure> {
     let repository = global.about(Some(&args.source)).open(ctx, out)?;
-    let snapshots = repository.snapshots()?;
-    check_source(&args.source, &snapshots, global)?;
-    let found = Archive::open(&repository, &args.source, &snapshots)?.fetch(&args.name, &args.file)?;
+    let found = archive(&repository, &args.source, global)?.fetch(&args.name, &args.file)?;
     out.event("summary", &json!({ "source": args.source, "file": args.name, "found": found }));
     if !found && out.verbose() > 0 {
         out.line(format_args!("{}: not in the archive", clean(&args.name)));
@@ -124,9 +127,7 @@ fn get(args: &Get, global: &Global, ctx: &Ctx, out: &Render) -> Result<Exit, Fai
 
 fn status(args: &Of, global: &Global, ctx: &Ctx, out: &Render) -> Result<Exit, Failure> {
     let repository = global.about(Some(&args.source)).open(ctx, out)?;
-    let snapshots = repository.snapshots()?;
-    check_source(&args.source, &snapshots, global)?;
-    let status = Archive::open(&repository, &args.source, &snapshots)?.status()?;
+    let status = archive(&repository, &args.source, global)?.status()?;
     if out.is_json() {
         out.document(&status);
         return Ok(Exit::Ok);

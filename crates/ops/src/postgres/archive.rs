@@ -8,8 +8,8 @@ use super::{domain_of, snapshots_of};
 use crate::ctx::Ctx;
 use crate::failure::{Exit, Failure};
 use crate::open::{read_memory, state_file, write_memory};
-use repo::ledger::{Appended, Ledger, SegmentName, Stretch};
-use repo::{RepoError, Repository, Snapshot};
+use repo::ledger::{Appended, Ledger, SegmentName, Stretch, gaps};
+use repo::{RepoError, Repository, Segments, Snapshot};
 use serde::{Deserialize, Serialize};
 use sources::postgres::Lsn;
 use sources::postgres::base::Facts;
@@ -32,6 +32,8 @@ pub struct Archive<'r> {
     segments: Ledger<'r>,
     partials: Ledger<'r>,
     histories: Ledger<'r>,
+    /// What the newest snapshot of the source says about its log; none where there is no snapshot.
+    known: Option<Segments>,
 }
 
 /// What became of a file that was pushed.
@@ -60,7 +62,8 @@ impl<'r> Archive<'r> {
     /// # Errors
     /// `NotAuthorised` for a key that sees no domain.
     pub fn open(repository: &'r Repository, source: &str, snapshots: &[Snapshot]) -> Result<Archive<'r>, Failure> {
-        let domain = domain_of(repository, &snapshots_of(snapshots, source));
+        let snapshots = snapshots_of(snapshots, source);
+        let domain = domain_of(repository, &snapshots);
         let ledger = |kind: &str| {
             let name = ledger_name(kind, source);
             match domain {
@@ -69,7 +72,8 @@ impl<'r> Archive<'r> {
             }
         };
         let (segments, partials, histories) = (ledger("wal")?, ledger("wal-partial")?, ledger("wal-history")?);
-        Ok(Archive { repository, source: source.to_owned(), segments, partials, histories })
+        let known = snapshots.last().and_then(|snapshot| snapshot.public.segments.clone());
+        Ok(Archive { repository, source: source.to_owned(), segments, partials, histories, known })
     }
 
     /// Name of the ledger of its segments.
@@ -93,26 +97,22 @@ impl<'r> Archive<'r> {
             )
             .help("archive_command = 'backstay wal push --source PLATFORM/SOURCE %p'")
         })?;
-        let bytes = match file {
-            WalFile::Label => return Ok(Pushed::Unneeded),
-            WalFile::History(_) => read(path, HISTORY_BYTES_MAX)?,
-            WalFile::Segment(_) | WalFile::Partial(_) => read(path, wal::SEGMENT_BYTES_MAX)?,
-        };
         let appended = match file {
+            WalFile::Label => return Ok(Pushed::Unneeded),
             WalFile::History(timeline) => {
+                let bytes = read(path, HISTORY_BYTES_MAX)?;
                 let text = std::str::from_utf8(&bytes).ok().and_then(wal::history);
                 text.ok_or_else(|| damaged(path, "is no history of a timeline"))?;
                 self.histories.append(SegmentName { timeline, number: 0 }, &bytes)
             }
             WalFile::Segment(name) => {
-                let at = self.check(ctx, path, &name, &bytes)?;
+                let (at, bytes) = self.checked(ctx, path, &name)?;
                 self.segments.append(at, &bytes)
             }
             WalFile::Partial(name) => {
-                let at = self.check(ctx, path, &name, &bytes)?;
+                let (at, bytes) = self.checked(ctx, path, &name)?;
                 self.partials.append(at, &bytes)
             }
-            WalFile::Label => return Ok(Pushed::Unneeded),
         };
         match appended {
             Ok(Appended::New) => Ok(Pushed::New),
@@ -122,9 +122,10 @@ impl<'r> Archive<'r> {
         }
     }
 
-    /// That a segment is what its name says, and of the cluster whose archive this is.
-    fn check(&self, ctx: &Ctx, path: &Path, name: &Name, bytes: &[u8]) -> Result<SegmentName, Failure> {
-        let header = wal::header(bytes).map_err(|e| damaged(path, &e.to_string()))?;
+    /// A segment that is what its name says, and of the cluster whose archive this is.
+    fn checked(&self, ctx: &Ctx, path: &Path, name: &Name) -> Result<(SegmentName, Vec<u8>), Failure> {
+        let bytes = read(path, wal::SEGMENT_BYTES_MAX)?;
+        let header = wal::header(&bytes).map_err(|e| damaged(path, &e.to_string()))?;
         let number = name.number(header.segment_bytes);
         // A timeline begins with a copy of the segment in which it left the one before.
         if header.start.0 != number * header.segment_bytes || header.timeline > name.timeline {
@@ -134,7 +135,7 @@ impl<'r> Archive<'r> {
         let known = match read_memory::<Memory>(&memory) {
             Ok(Some(known)) if known.v == 1 => Some((known.system, known.segment_bytes)),
             // Whatever is wrong with it, the snapshots know better.
-            _ => self.known_cluster()?,
+            _ => self.known.as_ref().map(|known| (known.origin.clone(), known.bytes)),
         };
         let system = header.system.to_string();
         match known {
@@ -148,26 +149,9 @@ impl<'r> Archive<'r> {
                 if let Err(e) = write_memory(&memory, &memory_of_it) {
                     ctx.remark(format!("cannot remember whose archive this is in {}: {e}", memory.display()));
                 }
-                Ok(SegmentName { timeline: name.timeline, number })
+                Ok((SegmentName { timeline: name.timeline, number }, bytes))
             }
         }
-    }
-
-    /// The cluster, and its length of segments, of the snapshots of this source; none where there are none, or where the key
-    /// at hand cannot see it.
-    fn known_cluster(&self) -> Result<Option<(String, u64)>, Failure> {
-        let snapshots = self.repository.snapshots()?;
-        let newest = snapshots_of(&snapshots, &self.source).pop();
-        let segments = newest.and_then(|snapshot| snapshot.public.segments.clone());
-        Ok(segments.map(|segments| (segments.origin, segments.bytes)))
-    }
-
-    /// Stores a segment that a backup found at the server, unless it is there.
-    ///
-    /// # Errors
-    /// As [`Archive::push`].
-    pub fn take_along(&self, ctx: &Ctx, path: &Path) -> Result<(), Failure> {
-        self.push(ctx, path).map(drop)
     }
 
     /// Fetches the file of this name into `into`, which appears whole or not at all. `false` when the archive does not have
@@ -224,14 +208,15 @@ impl<'r> Archive<'r> {
         let stretches = self.segments.coverage()?;
         let later = stretches.iter().any(|s| s.timeline == at.timeline && s.first > at.number);
         let earlier = stretches.iter().any(|s| s.timeline == at.timeline && s.last < at.number);
-        let elsewhere = stretches.iter().any(|s| s.timeline != at.timeline && (s.first..=s.last).contains(&at.number));
+        let of = |timeline| SegmentName { timeline, number: at.number };
+        let elsewhere = stretches.iter().any(|s| s.timeline != at.timeline && s.holds(of(s.timeline)));
         Ok(later && earlier && !elsewhere)
     }
 
     /// Length of segments, from the first one that can be read.
     fn length(&self) -> Result<Option<u64>, Failure> {
-        if let Some((_, bytes)) = self.known_cluster()? {
-            return Ok(Some(bytes));
+        if let Some(known) = &self.known {
+            return Ok(Some(known.bytes));
         }
         for ledger in [&self.segments, &self.partials] {
             if let Some(first) = ledger.segments()?.first().copied() {
@@ -241,14 +226,12 @@ impl<'r> Archive<'r> {
         Ok(None)
     }
 
-    /// Which of the segments from `first` to `last` of this timeline are not there.
+    /// Whether this segment is there, and can be given out.
     ///
     /// # Errors
     /// Whatever the repository returns.
-    pub fn missing(&self, timeline: u32, first: u64, last: u64) -> Result<Vec<u64>, Failure> {
-        let stretches = self.segments.coverage()?;
-        let has = |n: &u64| stretches.iter().any(|s| s.timeline == timeline && (s.first..=s.last).contains(n));
-        Ok((first..=last).filter(|n| !has(n)).collect())
+    pub fn holds(&self, name: SegmentName) -> Result<bool, Failure> {
+        Ok(self.segments.holds(name)?)
     }
 
     /// Everything that is there, as one picture.
@@ -268,7 +251,7 @@ impl<'r> Archive<'r> {
                 histories.insert(name.timeline, switches);
             }
         }
-        Ok(Coverage { histories, stretches: self.segments.coverage()?, gaps: self.segments.gaps()? })
+        Ok(Coverage { histories, stretches: self.segments.coverage()? })
     }
 
     /// When the last transaction ended that is in the log up to this segment; none where no recent segment has one.
@@ -279,8 +262,8 @@ impl<'r> Archive<'r> {
         for number in (first..=last).rev().take(LOOK_BACK_MAX as usize) {
             for leg in line.iter().rev().filter(|leg| leg.has(number)) {
                 let Some(bytes) = self.segments.get(SegmentName { timeline: leg.timeline, number })? else { continue };
-                match wal::times(&bytes) {
-                    Ok(times) if times.last.is_some() => return Ok(times.last),
+                match wal::last_end(&bytes) {
+                    Ok(Some(end)) => return Ok(Some(end)),
                     _ => break,
                 }
             }
@@ -308,7 +291,7 @@ impl<'r> Archive<'r> {
             source: self.source.clone(),
             segment_bytes: bytes,
             segments: ranges.iter().map(|range| range.segments).sum(),
-            gaps: coverage.gaps.iter().map(told).collect(),
+            gaps: gaps(&coverage.stretches).iter().map(told).collect(),
             timelines: coverage
                 .stretches
                 .iter()
@@ -371,8 +354,6 @@ pub struct Coverage {
     pub histories: BTreeMap<u32, Vec<Switch>>,
     /// Stretches without a gap.
     pub stretches: Vec<Stretch>,
-    /// What is missing between them.
-    pub gaps: Vec<Stretch>,
 }
 
 /// A part of a way through the log: segments of one timeline.
@@ -433,10 +414,9 @@ impl Coverage {
 
     /// How far a way can be followed.
     pub fn reach(&self, way: &[Leg]) -> Reach {
-        let there = |timeline: u32, number: u64| {
-            self.stretches.iter().any(|s| s.timeline == timeline && (s.first..=s.last).contains(&number))
-        };
-        let has = |number: u64| way.iter().any(|leg| leg.has(number) && there(leg.timeline, number));
+        let there = |name| self.stretches.iter().any(|stretch| stretch.holds(name));
+        let name = |timeline, number| SegmentName { timeline, number };
+        let has = |number: u64| way.iter().any(|leg| leg.has(number) && there(name(leg.timeline, number)));
         let Some(first) = way.first().map(|leg| leg.first) else { return Reach { last: None, gap: None } };
         let highest = way
             .iter()
@@ -528,7 +508,6 @@ mod tests {
         let coverage = Coverage {
             histories: BTreeMap::from([(2, vec![at(1, 5)]), (3, vec![at(1, 5), at(2, 7)])]),
             stretches: vec![stretch(1, 2, 4), stretch(2, 5, 6), stretch(3, 7, 9)],
-            gaps: vec![],
         };
         let backup = facts(1, 2 << 24 | 0x28, 3 << 24);
         assert_eq!(coverage.newest(&backup), 3);

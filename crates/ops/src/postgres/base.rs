@@ -5,17 +5,17 @@
 
 use super::archive::Archive;
 use super::{Cluster, KIND};
-use crate::backup::{Act, Report, Request, Step, Trouble, troubles_of};
+use crate::backup::{Act, Report, Request, Step, Taken, conclude};
 use crate::config::Wal;
 use crate::ctx::Ctx;
 use crate::failure::{Exit, Failure};
-use crate::open::remember;
 use repo::ledger::SegmentName;
-use repo::{Outcome, Repository, Segments, Warning, percent_path, unpercent_path};
+use repo::{Outcome, RepoError, Repository, Segments, unpercent_path};
 use sources::files::{CacheSpec, Progress};
 use sources::postgres::base::{BaseError, BasePlan, Facts, Survey};
 use sources::postgres::wal::Name;
 use sources::postgres::wire::WireError;
+use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -71,65 +71,47 @@ pub fn backup(
     let based = survey.capture(&plan, &mut capture, &|progress: Progress<'_>| {
         on(Step::Done { entries: progress.entries, bytes: progress.bytes, path: progress.path });
     })?;
-    let (troubles, errors, warnings) = troubles_of(&based.files.report.problems);
-    let mut remarks = Vec::new();
-    let (snapshot, stats) = match request.act {
-        Act::Preview => (None, capture.stats()),
-        Act::Do => {
-            wait_for_log(ctx, &archive, cluster, &based.facts)?;
-            let segment = |number| SegmentName { timeline: based.facts.timeline, number };
-            let outcome = Outcome {
-                warnings: warnings_of(&troubles),
-                errors,
-                facts: serde_json::to_value(&based.facts).ok(),
-                segments: Some(Segments {
-                    ledger: archive.ledger(),
-                    origin: based.facts.system.clone(),
-                    bytes: based.facts.segment_bytes,
-                    first: segment(based.facts.first_segment()),
-                    last: segment(based.facts.last_segment()),
-                }),
-            };
-            let committed = capture.commit(outcome)?;
-            if let Err(e) = based.files.cache.finish(&committed.snapshot.id, &committed.basis) {
-                remarks.push(format!("the cache was not written, so the next backup reads every file: {e}"));
-            }
-            remarks.extend(remember(ctx, repository));
-            let stats = committed.snapshot.public.stats.clone();
-            (Some(committed.snapshot), stats)
-        }
-    };
-    let seconds = (ctx.world.clock.monotonic() - began).as_secs_f64();
-    let files = Some(based.files.report);
-    Ok(Report { snapshot, paths, stats, files, troubles, errors, warnings, remarks, seconds })
-}
-
-fn warnings_of(troubles: &[Trouble]) -> Vec<Warning> {
-    troubles.iter().map(|t| Warning { path: percent_path(&t.path), what: t.what.clone() }).collect()
+    let mut outcome = Outcome::default();
+    if request.act == Act::Do {
+        wait_for_log(ctx, &archive, cluster, &based.facts)?;
+        let facts = serde_json::to_value(&based.facts);
+        outcome.facts = Some(facts.map_err(|e| RepoError::Limit(format!("what the cluster says about itself: {e}")))?);
+        let segment = |number| SegmentName { timeline: based.facts.timeline, number };
+        outcome.segments = Some(Segments {
+            ledger: archive.ledger(),
+            origin: based.facts.system.clone(),
+            bytes: based.facts.segment_bytes,
+            first: segment(based.facts.first_segment()),
+            last: segment(based.facts.last_segment()),
+        });
+    }
+    let taken = Taken { began, paths, files: Some(based.files), missing: Vec::new(), outcome };
+    conclude(ctx, (repository, request.act), capture, taken)
 }
 
 /// Waits until the archive has every segment that the backup needs. Those that the server does not archive are taken from its
 /// directory where they still are.
 fn wait_for_log(ctx: &Ctx, archive: &Archive<'_>, cluster: &Cluster, facts: &Facts) -> Result<(), Failure> {
-    let (first, last) = (facts.first_segment(), facts.last_segment());
+    let mut missing: VecDeque<u64> = (facts.first_segment()..=facts.last_segment()).collect();
+    let data = unpercent_path(&facts.data_directory);
+    let wal = PathBuf::from(OsStr::from_bytes(&data)).join("pg_wal");
     let began = ctx.world.clock.monotonic();
     loop {
-        let missing = archive.missing(facts.timeline, first, last)?;
-        let Some(next) = missing.first() else { return Ok(()) };
+        while let Some(next) = missing.front()
+            && archive.holds(SegmentName { timeline: facts.timeline, number: *next })?
+        {
+            missing.pop_front();
+        }
+        let Some(next) = missing.front() else { return Ok(()) };
+        let name = Name::of(facts.timeline, *next, facts.segment_bytes).to_string();
         if cluster.log == Wal::Off {
-            let data = unpercent_path(&facts.data_directory);
-            let wal = PathBuf::from(OsStr::from_bytes(&data)).join("pg_wal");
-            for number in &missing {
-                let name = Name::of(facts.timeline, *number, facts.segment_bytes).to_string();
-                archive.take_along(ctx, &wal.join(name))?;
-            }
+            archive.push(ctx, &wal.join(name))?;
             continue;
         }
         if ctx.world.stop.requested() {
-            return Err(repo::RepoError::Stopped.into());
+            return Err(RepoError::Stopped.into());
         }
         if ctx.world.clock.monotonic().saturating_sub(began) > ARCHIVE_PATIENCE {
-            let name = Name::of(facts.timeline, *next, facts.segment_bytes);
             let what = format!(
                 "the server has not archived {name} within {} s, and without it this backup is worth nothing",
                 ARCHIVE_PATIENCE.as_secs()
@@ -154,7 +136,7 @@ impl From<WireError> for Failure {
                 .help("see the server's log, pg_hba.conf and the rights of the role"),
             WireError::Nonsense(_) => Failure::new(Exit::SourceUnreachable, "source-failed", what)
                 .help("see whether something else listens there"),
-            WireError::Stopped => repo::RepoError::Stopped.into(),
+            WireError::Stopped => RepoError::Stopped.into(),
         }
     }
 }

@@ -129,23 +129,21 @@ pub fn facts(reading: &Reading<'_>, snapshot: &Snapshot) -> Result<Facts, Failur
 /// `no-backup` when there is none before the moment; `needs-base` for moments that no backup can be chosen for; `wal-gap`,
 /// `wal-missing` and `beyond-log` when the log does not reach it, with the last moment that it reaches; `timeline`.
 pub fn plan(
-    ctx: &Ctx,
-    repository: &Repository,
+    (repository, reading): (&Repository, &Reading<'_>),
     source: &str,
     (moment, line): (&Moment, Line),
     base: Option<&Snapshot>,
 ) -> Result<Route, Failure> {
     let snapshots = repository.snapshots()?;
     let archive = Archive::open(repository, source, &snapshots)?;
-    let reading = repository.reading(&ctx.process)?;
     let coverage = archive.coverage()?;
     let leads = |facts: &Facts| match line {
         Line::Number(timeline) => coverage.way(facts, timeline).is_some(),
         Line::Newest | Line::OfTheBackup => true,
     };
     let (snapshot, facts) = match base {
-        Some(base) => (base.clone(), facts(&reading, base)?),
-        None => choose(&reading, &snapshots_of(&snapshots, source), source, moment, &leads)?,
+        Some(base) => (base.clone(), facts(reading, base)?),
+        None => choose(reading, &snapshots_of(&snapshots, source), source, moment, &leads)?,
     };
     let timeline = match line {
         Line::Newest => coverage.newest(&facts),

@@ -9,7 +9,7 @@ use super::pitr::{Line, Moment, Route, plan};
 use crate::ctx::Ctx;
 use crate::failure::{Exit, Failure};
 use crate::pace::{self, Estimate};
-use repo::{Repository, Snapshot};
+use repo::{Repository, Snapshot, SnapshotReader};
 use sources::files::apply::{Progress, RestoreMode};
 use sources::postgres::cluster::{Archiving, Arrival, ClusterError, ClusterPlan, ClusterReport, Edge, OVER, Recovery};
 use sources::postgres::scratch::{Scratch, ScratchError};
@@ -67,6 +67,7 @@ pub struct Prepared {
     /// How long it will take, without replay.
     pub estimate: Estimate,
     plan: ClusterPlan,
+    reader: SnapshotReader,
 }
 
 /// Finds the way, and looks whether the target can be used. Touches nothing.
@@ -74,7 +75,9 @@ pub struct Prepared {
 /// # Errors
 /// As [`plan`]; refusals of the target with exit 21 or 6.
 pub fn prepare(ctx: &Ctx, repository: &Repository, request: &Request) -> Result<Prepared, Failure> {
-    let route = plan(ctx, repository, &request.source, (&request.moment, request.line), request.base.as_ref())?;
+    let reading = repository.reading(&ctx.process)?;
+    let goal = (&request.moment, request.line);
+    let route = plan((repository, &reading), &request.source, goal, request.base.as_ref())?;
     let facts = &route.facts;
     if let Some(unknown) = request.tablespaces.keys().find(|name| facts.tablespaces.iter().all(|s| s.name != **name)) {
         let known: Vec<&str> = facts.tablespaces.iter().map(|s| s.name.as_str()).collect();
@@ -117,11 +120,10 @@ pub fn prepare(ctx: &Ctx, repository: &Repository, request: &Request) -> Result<
             restore_command: fetch.join(" "),
         },
     };
-    let reading = repository.reading(&ctx.process)?;
     let reader = reading.open(&route.snapshot)?;
     let (files, bytes) = plan.check(facts, &reader)?;
     let estimate = pace::estimate(ctx, repository, files, bytes);
-    Ok(Prepared { route, tablespaces, files, bytes, estimate, plan })
+    Ok(Prepared { route, tablespaces, files, bytes, estimate, plan, reader })
 }
 
 /// Makes the data directory. When this returns `Ok`, a server can be started on it; it recovers by itself.
@@ -135,9 +137,7 @@ pub fn restore(
     on: &(dyn Fn(Progress) + Sync),
 ) -> Result<ClusterReport, Failure> {
     let began = ctx.world.clock.monotonic();
-    let reading = repository.reading(&ctx.process)?;
-    let reader = reading.open(&prepared.route.snapshot)?;
-    let report = prepared.plan.restore(&prepared.route.facts, &reader, on)?;
+    let report = prepared.plan.restore(&prepared.route.facts, &prepared.reader, on)?;
     if report.files.problem_count == 0 && prepared.plan.mode == RestoreMode::NewTarget {
         let seconds = (ctx.world.clock.monotonic() - began).as_secs_f64();
         pace::learn(ctx, repository, report.files.files, report.files.bytes, seconds);

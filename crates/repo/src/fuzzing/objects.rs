@@ -379,7 +379,7 @@ pub(super) fn segment(data: &[u8]) -> bool {
         for number in [3, 4] {
             ledger.get(SegmentName { timeline: 1, number }).expect_err("is not what its name says");
         }
-        ledger.gaps().expect("lists");
+        ledger.coverage().expect("lists");
         true
     })
 }

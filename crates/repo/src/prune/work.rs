@@ -5,7 +5,7 @@
 use super::{Act, Keeper, Life};
 use crate::error::Result;
 use crate::head::{self, State};
-use crate::id::{HeadId, IntentId};
+use crate::id::IntentId;
 use crate::intent::{self, Announced, Condemned, Work};
 use crate::repository::Repository;
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,8 +35,6 @@ struct GivenUp {
     writers: BTreeSet<IntentId>,
     /// Lists of another prune, which was killed while it gave these up.
     begun: Vec<Key>,
-    /// Heads that announcements name: a listing may not show them yet.
-    heads: Vec<HeadId>,
 }
 
 impl Keeper<'_, '_> {
@@ -60,7 +58,7 @@ impl Keeper<'_, '_> {
                     let patience = if intent.kind == Work::Keep { SILENCE_OF_KEEPERS } else { SILENCE };
                     list.intents.get(&id) == Some(&intent.seq) && since >= patience
                 });
-            given_up.heads.extend(intent.head);
+            self.known.extend(intent.head);
             if intent.ended {
                 at_work.ended.push(intent);
             } else if (dead || silent) && self.plan.act == Act::Do {
@@ -98,7 +96,7 @@ impl Keeper<'_, '_> {
     /// of it should this process be killed in the middle: whoever finds it writes the head.
     fn give_up(&self, given_up: GivenUp) -> Result<()> {
         let Repository { store, trust, world, .. } = self.repository;
-        let GivenUp { keys, writers, begun, heads } = given_up;
+        let GivenUp { keys, writers, begun } = given_up;
         let mut lists = begun;
         if !keys.is_empty() && !writers.is_empty() && !store::sabotaged("give up without a note") {
             let time = crate::time::text(world.clock.now());
@@ -106,12 +104,12 @@ impl Keeper<'_, '_> {
             lists.push(intent::condemn(store, trust, &self.signing, &list)?);
         }
         self.reaper.delete_all(&keys)?;
-        if !writers.is_empty() && !store.lists_at_once() {
+        if !writers.is_empty() {
             // Who committed before that was told that it counts: the head that fences must follow theirs.
-            crate::replicate::settle(world)?;
+            crate::replicate::settle(store, world)?;
         }
         if !writers.is_empty() && !store::sabotaged("fence nobody") {
-            let mut next = State::load_knowing(store, trust, &heads)?.next(world);
+            let mut next = State::load_knowing(store, trust, &self.known)?.next(world);
             next.fenced = writers.into_iter().collect();
             head::commit(store, trust, &self.signing, &next)?;
         }

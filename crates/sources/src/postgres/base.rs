@@ -242,7 +242,7 @@ impl Survey {
             .map_err(|e| BaseError::Source(format!("cannot look into the data directory {}: {e}", said.display())))?;
         let system = number(system)?;
         let control = read_control(&data, &plan.world)?;
-        if control::parse(&control).is_none_or(|control| control.system != system) {
+        if control::system(&control) != Some(system) {
             let (data, server) = (data.display(), &plan.server);
             return Err(BaseError::Source(format!(
                 "{data} is not the data directory of {server}, but of another cluster"
@@ -494,7 +494,7 @@ fn read_control(data: &Path, world: &World) -> Result<Vec<u8>> {
     let mut last = String::from("its checksum stays wrong");
     for _ in 0..50 {
         match std::fs::read(&path) {
-            Ok(bytes) if bytes.len() == CONTROL_BYTES && control::parse(&bytes).is_some() => return Ok(bytes),
+            Ok(bytes) if bytes.len() == CONTROL_BYTES && control::system(&bytes).is_some() => return Ok(bytes),
             Ok(_) => {}
             Err(e) => last = e.to_string(),
         }

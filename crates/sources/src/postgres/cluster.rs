@@ -168,8 +168,8 @@ impl ClusterPlan {
             )));
         }
         let control = std::fs::read(self.target.join("global/pg_control")).ok();
-        if let Some(control) = control.as_deref().and_then(super::control::parse)
-            && control.system.to_string() != facts.system
+        if let Some(system) = control.as_deref().and_then(super::control::system)
+            && system.to_string() != facts.system
         {
             return Err(ClusterError::Target(format!(
                 "{target} belongs to another cluster: its system identifier differs"
@@ -208,7 +208,7 @@ impl ClusterPlan {
         made.into_iter().try_for_each(|dir| self.own(dir))?;
         // Nothing may start on it before everything else is on the disk.
         let global = self.target.join("global");
-        sync_tree(&self.target)?;
+        sync_directories(&self.target)?;
         write(&global.join("pg_control"), &control)?;
         sync(&global)?;
         Ok(report)
@@ -277,17 +277,17 @@ impl ClusterPlan {
         }
         let configuration = self.target.join("postgresql.conf");
         if !configuration.exists() {
-            self.write(&configuration, substitute(facts).as_bytes())?;
+            write(&configuration, substitute(facts).as_bytes())?;
             let access = self.target.join("pg_hba.conf");
             if !access.exists() {
-                self.write(
+                write(
                     &access,
                     b"# The configuration was kept outside the data directory: put yours here.\nlocal all all peer\n",
                 )?;
             }
             let users = self.target.join("pg_ident.conf");
             if !users.exists() {
-                self.write(&users, b"")?;
+                write(&users, b"")?;
             }
         }
         let auto = self.target.join("postgresql.auto.conf");
@@ -295,14 +295,9 @@ impl ClusterPlan {
             io::ErrorKind::NotFound => Ok(String::new()),
             _ => Err(ClusterError::Write { path: auto.clone(), source: e }),
         })?;
-        self.write(&auto, settings(&before, &self.recovery).as_bytes())?;
-        self.write(&self.target.join("backup_label"), facts.backup_label.as_bytes())?;
-        self.write(&self.target.join("recovery.signal"), b"")
-    }
-
-    fn write(&self, path: &Path, bytes: &[u8]) -> Result<()> {
-        write(path, bytes)?;
-        self.own(path)
+        write(&auto, settings(&before, &self.recovery).as_bytes())?;
+        write(&self.target.join("backup_label"), facts.backup_label.as_bytes())?;
+        write(&self.target.join("recovery.signal"), b"")
     }
 
     /// Root restores for whoever owns the data directory.
@@ -416,8 +411,9 @@ fn sync(dir: &Path) -> Result<()> {
     synced.map_err(|source| ClusterError::Write { path: dir.to_owned(), source })
 }
 
-/// The files of a restore are on the disk when it returns: what was made since lies in these directories.
-fn sync_tree(target: &Path) -> Result<()> {
+/// Makes what lies in the directories of a cluster durable: the files of a restore are on the disk when it returns, and what
+/// was made since is in these.
+fn sync_directories(target: &Path) -> Result<()> {
     for name in ["pg_wal/archive_status", "pg_wal", "pg_tblspc", ""] {
         let dir = target.join(name);
         if dir.is_dir() {

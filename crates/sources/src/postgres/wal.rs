@@ -6,16 +6,14 @@
 use super::Lsn;
 use crc32c::{crc32c, crc32c_append};
 
-/// The smallest and the largest segment that `initdb --wal-segsize` makes.
-pub const SEGMENT_BYTES_MIN: u64 = 1 << 20;
-/// See [`SEGMENT_BYTES_MIN`].
+/// The smallest segment that `initdb --wal-segsize` makes.
+const SEGMENT_BYTES_MIN: u64 = 1 << 20;
+/// The largest one.
 pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 const PAGE_BYTES: usize = 8192;
 const LONG_HEADER_BYTES: usize = 40;
 const SHORT_HEADER_BYTES: usize = 24;
 const RECORD_HEADER_BYTES: usize = 24;
-/// Versions of the log, by major version of the server (`XLOG_PAGE_MAGIC`).
-const MAGICS: [(u16, u32); 6] = [(0xD106, 13), (0xD10D, 14), (0xD110, 15), (0xD113, 16), (0xD116, 17), (0xD118, 18)];
 /// Microseconds between 1970 and 2000, where PostgreSQL's clock begins.
 const EPOCH_MICROS: i64 = 946_684_800_000_000;
 
@@ -90,8 +88,6 @@ impl WalFile {
 /// What the first page of a segment says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// Major version of the server, where its log is known here.
-    pub major: Option<u32>,
     /// Which line of history was written when the segment began.
     pub timeline: u32,
     /// Position of its first byte.
@@ -137,7 +133,6 @@ pub fn header(segment: &[u8]) -> Result<Header, NotASegment> {
     const LONG: u16 = 2;
     let magic = short(segment, 0);
     let found = Header {
-        major: MAGICS.iter().find(|(known, _)| *known == magic).map(|(_, major)| *major),
         timeline: word(segment, 4),
         start: Lsn(long(segment, 8)),
         system: long(segment, 24),
@@ -172,35 +167,16 @@ pub fn history(text: &str) -> Option<Vec<Switch>> {
     switches.filter(|all| all.windows(2).all(|pair| pair[0].timeline < pair[1].timeline))
 }
 
-/// What the records of a segment say about time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Times {
-    /// When the first and the last transaction whose end is in it ended, in microseconds since 1970.
-    pub first: Option<i64>,
-    /// See `first`.
-    pub last: Option<i64>,
-    /// Behind the last whole record.
-    pub end: Lsn,
-}
-
-/// Reads the records that begin in a segment and finds the times at which transactions ended. A record that goes on in the
-/// next segment, or one that is damaged, is the end.
+/// When the last transaction ended whose end is in a segment, in microseconds since 1970; none where there is no such end. A
+/// record that goes on in the next segment, or one that is damaged, is the last that is looked at.
 ///
 /// # Errors
 /// [`NotASegment`].
-pub fn times(segment: &[u8]) -> Result<Times, NotASegment> {
-    let header = header(segment)?;
+pub fn last_end(segment: &[u8]) -> Result<Option<i64>, NotASegment> {
+    header(segment)?;
     let mut records = Records { segment, at: 0 };
-    let mut times = Times { end: header.start, ..Times::default() };
     records.skip_continued();
-    while let Some(record) = records.next() {
-        times.end = Lsn(header.start.0 + records.at as u64);
-        if let Some(at) = ended_at(&record) {
-            times.first.get_or_insert(at);
-            times.last = Some(times.last.map_or(at, |last| last.max(at)));
-        }
-    }
-    Ok(times)
+    Ok(std::iter::from_fn(|| records.next()).filter_map(|record| ended_at(&record)).max())
 }
 
 /// Records are laid over pages, each with a header of its own.
@@ -244,13 +220,9 @@ impl Records<'_> {
 
     /// The next record, if it is whole and its checksum is right.
     fn next(&mut self) -> Option<Vec<u8>> {
-        let before = self.at;
-        let record = self.whole();
-        match record {
-            Some(_) => self.align(),
-            None => self.at = before,
-        }
-        record
+        let record = self.whole()?;
+        self.align();
+        Some(record)
     }
 
     fn whole(&mut self) -> Option<Vec<u8>> {

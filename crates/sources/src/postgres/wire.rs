@@ -133,8 +133,6 @@ pub struct Connection {
     stream: Stream,
     stop: Stop,
     name: String,
-    /// Notices that came along, as sentences.
-    notices: Vec<String>,
 }
 
 impl Connection {
@@ -146,7 +144,7 @@ impl Connection {
         let name = server.to_string();
         let stream =
             Stream::open(server).map_err(|e| WireError::Unreachable { server: name.clone(), why: e.to_string() })?;
-        let mut connection = Connection { stream, stop: stop.clone(), name, notices: Vec::new() };
+        let mut connection = Connection { stream, stop: stop.clone(), name };
         connection.log_in(server)?;
         // What follows means the same whatever the server's configuration says.
         connection
@@ -248,9 +246,8 @@ impl Connection {
             match kind {
                 b'D' => rows.push(Body(&body).row()?),
                 b'E' => refused = refused.or(Some(refusal(&body))),
-                b'N' => self.notices.push(refusal(&body).to_string()),
                 b'Z' => return refused.map_or(Ok(rows), Err),
-                b'T' | b'C' | b'I' | b'S' | b'A' => {}
+                b'T' | b'C' | b'I' | b'S' | b'A' | b'N' => {}
                 other => return Err(nonsense(&format!("message {:?} in an answer", char::from(other)))),
             }
         }
