@@ -3,8 +3,8 @@
 //! What it is for: finds inputs that make a decoder, or the restore, break its word. The targets stand in the crates that
 //! they are about, in modules `fuzzing`.
 //! What it may not know: what a target does with its bytes.
-//! Where data comes from and goes: bytes from libFuzzer to a target; with `list` names to standard output, with `seed`
-//! seeds to `corpus`.
+//! Where data comes from and goes: bytes from libFuzzer to a target; without a name all names to standard output, with
+//! `seed` seeds to `corpus`.
 #![no_main]
 
 use libfuzzer_sys::{Corpus, fuzz_target};
@@ -24,7 +24,7 @@ fn targets() -> impl Iterator<Item = &'static (&'static str, Target)> {
 fn choose() -> Target {
     let wanted = std::env::var("BACKSTAY_FUZZ").unwrap_or_default();
     match wanted.as_str() {
-        "list" => {
+        "" => {
             targets().for_each(|(name, _)| println!("{name}"));
             std::process::exit(0);
         }
