@@ -306,6 +306,14 @@ impl Global {
         }
     }
 
+    /// Address of the repository that is meant.
+    ///
+    /// # Errors
+    /// `usage` where nothing says which one.
+    pub fn address(&self) -> Result<String, Failure> {
+        Ok(self.target()?.at.to_string())
+    }
+
     fn meant(&self, text: &str) -> Result<Target, Failure> {
         // A directory of that name is ./NAME.
         if RepositoryName::parse(text).is_some()

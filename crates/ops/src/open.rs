@@ -457,10 +457,14 @@ fn memory_of(ctx: &Ctx, repository: &Repository) -> PathBuf {
 /// Where `what` is remembered about the repository in this place.
 pub(crate) fn state_file(ctx: &Ctx, repository: &Repository, what: &str) -> PathBuf {
     let what = if what.is_empty() { String::new() } else { format!("-{what}") };
-    let address = repository.store().address();
-    let place = std::fs::canonicalize(&address).map(|path| path.into_os_string().into_encoded_bytes());
-    let place = blake3::hash(&place.unwrap_or_else(|_| address.into_bytes())).to_hex();
-    ctx.state_dir.join(format!("{}-{}{what}.json", repository.id(), &place[..16]))
+    let place = place_digest(&repository.store().address());
+    ctx.state_dir.join(format!("{}-{place}{what}.json", repository.id()))
+}
+
+/// A place by its address, whatever leads there.
+pub(crate) fn place_digest(address: &str) -> String {
+    let place = std::fs::canonicalize(address).map(|path| path.into_os_string().into_encoded_bytes());
+    blake3::hash(&place.unwrap_or_else(|_| address.into())).to_hex()[..16].to_owned()
 }
 
 /// What is remembered in this file; `None` where there is no such file.

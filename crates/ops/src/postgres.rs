@@ -1,12 +1,13 @@
 //! PostgreSQL as a source: backing it up, keeping its log, bringing it back to a moment.
 //!
-//! What it is for: `archive` keeps the log and knows what it covers; `base` takes a cluster and waits for its log; `pitr`
+//! What it is for: `archive` keeps the log and knows what it covers; `ahead` does more of it than a server asks for; `base` takes a cluster and waits for its log; `pitr`
 //! chooses what to restore; `recover` restores it, or a table of it.
 //! What it may not know: terminals, configuration files. Where data comes from and goes: `sources::postgres` knows servers and
 //! bytes; `repo` keeps both.
 //!
 //! Log is bound to physical backups of the same cluster, and to nothing else: there is no way to ask for a dump and a moment.
 
+pub mod ahead;
 pub mod archive;
 pub mod base;
 pub mod pitr;

@@ -105,11 +105,13 @@ pub fn restore(
 
 /// Whether the target is a directory with something in it.
 fn has_something(target: &Path) -> Result<bool, Failure> {
-    match std::fs::read_dir(target) {
-        Ok(mut entries) => Ok(entries.next().is_some()),
-        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(false),
-        // What cannot be listed may hold anything.
-        Err(_) => Ok(true),
+    use std::io::ErrorKind as K;
+    match std::fs::read_dir(target).and_then(|mut entries| entries.next().transpose()) {
+        Ok(entry) => Ok(entry.is_some()),
+        Err(e) if matches!(e.kind(), K::NotFound | K::NotADirectory) => Ok(false),
+        // What may not be listed may hold anything.
+        Err(e) if e.kind() == K::PermissionDenied => Ok(true),
+        Err(e) => Err(RestoreError::Target(TargetError::of(target, &e)).into()),
     }
 }
 

@@ -1,14 +1,15 @@
 //! `backstay wal`: the log of a PostgreSQL cluster: push, get, status.
 
 use crate::args::Global;
-use crate::render::{Render, clean, count};
+use crate::render::{Render, bytes, clean, count};
 use ops::config::Source;
+use ops::postgres::ahead::{self, Place, Waiting};
 use ops::postgres::archive::{Archive, Pushed, Range, Status};
 use ops::{Ctx, Exit, Failure};
 use repo::{Repository, Snapshot};
 use serde_json::json;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Options of `wal`.
 #[derive(clap::Args)]
@@ -70,7 +71,7 @@ struct Of {
 /// See [`Archive`].
 pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<Exit, Failure> {
     match args.what {
-        What::Push(args) => push(&args, global, ctx, out),
+        What::Push(args) => push(&args, global, ctx, out).inspect_err(|_| alarm(&args.file, out)),
         What::Get(args) => {
             let got = catch_unwind(AssertUnwindSafe(|| get(&args, global, ctx, out)));
             let got = got.unwrap_or_else(|_| Err(Failure::new(Exit::TryAgain, "panic", "the program failed")));
@@ -100,9 +101,16 @@ fn check_source(source: &str, snapshots: &[Snapshot], global: &Global) -> Result
 }
 
 fn push(args: &Push, global: &Global, ctx: &Ctx, out: &Render) -> Result<Exit, Failure> {
-    let repository = global.about(Some(&args.source)).open(ctx, out)?;
-    let pushed = archive(&repository, &args.source, global)?.push(ctx, &args.file)?;
+    let global = &global.about(Some(&args.source));
+    let place = Place { repository: &global.address()?, source: &args.source };
+    let pushed = if ahead::was_stored(ctx, &place, &args.file) {
+        Ok(Pushed::Same)
+    } else {
+        let repository = global.open(ctx, out)?;
+        ahead::push(ctx, &archive(&repository, &args.source, global)?, &place, &args.file)
+    };
     out.repository_warnings(&ctx.take_remarks());
+    let pushed = pushed?;
     let name = args.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     out.event("summary", &json!({ "source": args.source, "file": name, "result": pushed }));
     if out.verbose() > 0 {
@@ -115,9 +123,20 @@ fn push(args: &Push, global: &Global, ctx: &Ctx, out: &Render) -> Result<Exit, F
     Ok(Exit::Ok)
 }
 
+/// A server that cannot archive keeps its log until its disk is full, and then stops.
+fn alarm(file: &Path, out: &Render) {
+    let Some(Waiting { files, room }) = ahead::backlog(file).filter(|waiting| waiting.files > 1) else { return };
+    let (files, room) = (count(files), bytes(room));
+    out.warning(format!("{files} files of the log wait to be archived, and their disk has room for {room} more"));
+}
+
 fn get(args: &Get, global: &Global, ctx: &Ctx, out: &Render) -> Result<Exit, Failure> {
-    let repository = global.about(Some(&args.source)).open(ctx, out)?;
-    let found = archive(&repository, &args.source, global)?.fetch(&args.name, &args.file)?;
+    let global = &global.about(Some(&args.source));
+    let place = Place { repository: &global.address()?, source: &args.source };
+    let found = ahead::was_fetched(ctx, &place, &args.name, &args.file) || {
+        let repository = global.open(ctx, out)?;
+        ahead::fetch(ctx, &archive(&repository, &args.source, global)?, &place, &args.name, &args.file)?
+    };
     out.event("summary", &json!({ "source": args.source, "file": args.name, "found": found }));
     if !found && out.verbose() > 0 {
         out.line(format_args!("{}: not in the archive", clean(&args.name)));

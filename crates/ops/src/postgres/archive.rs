@@ -82,12 +82,12 @@ impl<'r> Archive<'r> {
     }
 
     /// Stores a file that the server wants archived. When this returns `Ok` it survives power loss, and the server may
-    /// remove it.
+    /// remove it. With it comes the digest of the bytes that were stored.
     ///
     /// # Errors
     /// `wal-name`, `wal-damaged`, `wal-foreign` (of another cluster), `wal-differs` (other bytes were archived under this
     /// name: both are kept); whatever the repository returns.
-    pub fn push(&self, ctx: &Ctx, path: &Path) -> Result<Pushed, Failure> {
+    pub fn push(&self, ctx: &Ctx, path: &Path) -> Result<(Pushed, blake3::Hash), Failure> {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let file = WalFile::parse(name).ok_or_else(|| {
             Failure::new(
@@ -97,26 +97,26 @@ impl<'r> Archive<'r> {
             )
             .help("archive_command = 'backstay wal push --source PLATFORM/SOURCE %p'")
         })?;
-        let appended = match file {
-            WalFile::Label => return Ok(Pushed::Unneeded),
+        let (appended, digest) = match file {
+            WalFile::Label => return Ok((Pushed::Unneeded, blake3::hash(&[]))),
             WalFile::History(timeline) => {
                 let bytes = read(path, HISTORY_BYTES_MAX)?;
                 let text = std::str::from_utf8(&bytes).ok().and_then(wal::history);
                 text.ok_or_else(|| damaged(path, "is no history of a timeline"))?;
-                self.histories.append(SegmentName { timeline, number: 0 }, &bytes)
+                (self.histories.append(SegmentName { timeline, number: 0 }, &bytes), blake3::hash(&bytes))
             }
             WalFile::Segment(name) => {
                 let (at, bytes) = self.checked(ctx, path, &name)?;
-                self.segments.append(at, &bytes)
+                (self.segments.append(at, &bytes), blake3::hash(&bytes))
             }
             WalFile::Partial(name) => {
                 let (at, bytes) = self.checked(ctx, path, &name)?;
-                self.partials.append(at, &bytes)
+                (self.partials.append(at, &bytes), blake3::hash(&bytes))
             }
         };
         match appended {
-            Ok(Appended::New) => Ok(Pushed::New),
-            Ok(Appended::Same) => Ok(Pushed::Same),
+            Ok(Appended::New) => Ok((Pushed::New, digest)),
+            Ok(Appended::Same) => Ok((Pushed::Same, digest)),
             Err(RepoError::Differs(_)) => Err(differs(name, &self.source)),
             Err(e) => Err(e.into()),
         }
@@ -183,24 +183,18 @@ impl<'r> Archive<'r> {
             },
         };
         let Some(bytes) = bytes else { return Ok(false) };
-        let failed = |e: std::io::Error| {
+        keep(&bytes, into).map_err(|e| {
             Failure::new(Exit::TargetUnreachable, "target-denied", format!("cannot write {}: {e}", into.display()))
-        };
-        let temp = into.with_extension("backstay-tmp");
-        let mut file = std::fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temp)
-            .map_err(failed)?;
-        let written = file.write_all(&bytes).and_then(|()| std::fs::rename(&temp, into));
-        if written.is_err() {
-            // Half of it is of no use, and takes room that the server needs.
-            std::fs::remove_file(&temp).ok();
-        }
-        written.map_err(failed)?;
+        })?;
         Ok(true)
+    }
+
+    /// The bytes of a segment, where segments have this length; none where it is not there.
+    ///
+    /// # Errors
+    /// Whatever the repository returns.
+    pub fn segment(&self, name: &Name, segment_bytes: u64) -> Result<Option<Vec<u8>>, Failure> {
+        Ok(self.segments.get(number_of(name, segment_bytes))?)
     }
 
     /// Whether this segment is missing though later ones of its timeline are there.
@@ -303,6 +297,18 @@ impl<'r> Archive<'r> {
             ranges,
         })
     }
+}
+
+/// Writes a file, which appears whole or not at all.
+pub(super) fn keep(bytes: &[u8], into: &Path) -> std::io::Result<()> {
+    let temp = into.with_extension("backstay-tmp");
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temp)?;
+    let written = file.write_all(bytes).and_then(|()| std::fs::rename(&temp, into));
+    if written.is_err() {
+        // Half of it is of no use, and takes room that the server needs.
+        std::fs::remove_file(&temp).ok();
+    }
+    written
 }
 
 fn ledger_name(kind: &str, source: &str) -> String {
