@@ -1,7 +1,7 @@
 //! PostgreSQL as a source: backing it up, keeping its log, bringing it back to a moment.
 //!
-//! What it is for: `archive` keeps the log and knows what it covers; `ahead` does more of it than a server asks for; `base` takes a cluster and waits for its log; `pitr`
-//! chooses what to restore; `recover` restores it, or a table of it.
+//! What it is for: `archive` keeps the log and knows what it covers; `ahead` does more of it than a server asks for; `base`
+//! takes a cluster and waits for its log; `pitr` chooses what to restore; `recover` restores it, or a table of it.
 //! What it may not know: terminals, configuration files. Where data comes from and goes: `sources::postgres` knows servers and
 //! bytes; `repo` keeps both.
 //!
