@@ -24,7 +24,8 @@ pub use load::Files;
 pub use reference::Reference;
 pub use schema::{
     Connect, Credentials, Defaults, Dump, DumpName, FilesSource, Logical, Physical, Platform, PlatformName,
-    PostgresSource, Repository, RepositoryName, Settings, Size, Source, SourceName, SslMode, Version, Wal,
+    PostgresSource, Receive, Repository, RepositoryName, Settings, Size, Slot, Source, SourceName, Span, SslMode, Version,
+    Wal,
 };
 pub use tree::{Place, Problem};
 

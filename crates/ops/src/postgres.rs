@@ -1,7 +1,8 @@
 //! PostgreSQL as a source: backing it up, keeping its log, bringing it back to a moment.
 //!
-//! What it is for: `archive` keeps the log and knows what it covers; `ahead` does more of it than a server asks for; `base`
-//! takes a cluster and waits for its log; `pitr` chooses what to restore; `recover` restores it, or a table of it.
+//! What it is for: `archive` keeps the log and knows what it covers; `ahead` does more of it than a server asks for; `receive`
+//! fills it from the server; `base` takes a cluster and waits for its log; `pitr` chooses what to restore; `recover` restores
+//! it, or a table of it.
 //! What it may not know: terminals, configuration files. Where data comes from and goes: `sources::postgres` knows servers and
 //! bytes; `repo` keeps both.
 //!
@@ -11,11 +12,14 @@ pub mod ahead;
 pub mod archive;
 pub mod base;
 pub mod pitr;
+pub mod receive;
 pub mod recover;
 
-use crate::config::{PostgresSource, SslMode, Wal};
+use crate::config::{PostgresSource, Receive, SslMode, Wal};
 use crate::failure::{Exit, Failure};
+use receive::Receiving;
 use repo::{DomainId, Repository, Snapshot};
+use sources::postgres::replication::slot_name;
 use sources::postgres::wire::Server;
 use std::path::PathBuf;
 
@@ -39,6 +43,8 @@ pub struct Cluster {
     pub verify_every: u32,
     /// Where its log comes from.
     pub log: Wal,
+    /// How its log is received, where it is.
+    pub receiving: Receiving,
 }
 
 impl Cluster {
@@ -74,8 +80,17 @@ impl Cluster {
             bin: source.bin.clone(),
             count_tables: source.count_tables.clone(),
             verify_every: physical.as_ref().map_or(VERIFY_EVERY, |physical| physical.verify_every),
+            receiving: receiving(name, physical.as_ref().map_or(&Receive::default(), |physical| &physical.receive)),
             log: physical.map_or(Wal::Continuous, |physical| physical.wal),
         })
+    }
+}
+
+fn receiving(name: &str, receive: &Receive) -> Receiving {
+    Receiving {
+        slot: receive.slot.as_ref().map_or_else(|| slot_name(name), |slot| slot.0.clone()),
+        interval: receive.interval.0,
+        held_warn_bytes: receive.held_warn.0,
     }
 }
 

@@ -18,6 +18,12 @@ pub const SEGMENT_BYTES_MAX: usize = 1 << 30;
 const CONTEXT: &[u8] = b"backstay v1 segment\0";
 const LEVEL: i32 = 3;
 
+/// The name of the archive of parts for the archive `name`: of segments that were not complete yet when they were stored. The
+/// number of a part is the position behind its last byte, so that the segment it is of can be told from the length of segments.
+pub fn parts_of(name: &str) -> String {
+    format!("{name}-part")
+}
+
 /// The place of a segment in its archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SegmentName {
@@ -186,6 +192,19 @@ impl Ledger<'_> {
         let listed = self.repository.store.list_prefix(Shelf::Ledger, &format!("{}/", self.source))?;
         let is_before = |listed: &Listed| parse(&listed.key).is_some_and(|stored| stored.name.number < number);
         Ok(listed.into_iter().filter(is_before).collect())
+    }
+
+    /// The objects of all parts whose segment has a lower number than `number`, or is complete in `whole`. This is the archive
+    /// of parts, and `bytes` the length of segments.
+    pub(crate) fn superseded(&self, whole: &Ledger<'_>, (number, bytes): (u64, u64)) -> Result<Vec<Listed>> {
+        let listed = self.repository.store.list_prefix(Shelf::Ledger, &format!("{}/", self.source))?;
+        let complete = whole.coverage()?;
+        let is_over = |listed: &Listed| {
+            let Some(Stored { name: part, .. }) = parse(&listed.key) else { return false };
+            let of = SegmentName { timeline: part.timeline, number: part.number.saturating_sub(1) / bytes.max(1) };
+            of.number < number || complete.iter().any(|stretch| stretch.holds(of))
+        };
+        Ok(listed.into_iter().filter(is_over).collect())
     }
 
     fn mac(&self, name: SegmentName, plain: &[u8]) -> Result<[u8; 16]> {
@@ -385,5 +404,24 @@ mod tests {
         let key = mem.keys().into_iter().find(|key| key.shelf() == Shelf::Ledger).expect("is there");
         mem.corrupt(&key, |body| body[150] ^= 1);
         assert!(ledger.get(name(1)).expect_err("damaged").is_damage());
+    }
+    #[test]
+    fn parts_are_needed_until_their_segment_is_complete_or_too_old() {
+        let mem = MemStore::new();
+        let repository = repository(&mem);
+        let whole = repository.ledger("db").expect("opens");
+        let parts = repository.ledger(&parts_of("db")).expect("opens");
+        for number in [5, 7] {
+            whole.append(name(number), b"segment").expect("stores");
+        }
+        // Of the segments 4, 5, 5, 6 and 8, and of another timeline's 5.
+        for end in [450, 510, 600, 601, 810] {
+            parts.append(name(end), b"part").expect("stores");
+        }
+        parts.append(SegmentName { timeline: 2, number: 600 }, b"part").expect("stores");
+        let gone = parts.superseded(&whole, (5, 100)).expect("lists");
+        let mut gone: Vec<u64> = gone.iter().filter_map(|listed| Some(parse(&listed.key)?.name.number)).collect();
+        gone.sort_unstable();
+        assert_eq!(gone, [450, 510, 600]);
     }
 }

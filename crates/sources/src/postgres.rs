@@ -1,6 +1,6 @@
 //! PostgreSQL: a cluster while it is being written to, its WAL, and both of them back as a server that recovers.
 //!
-//! `wire` talks to a server; `control` and `pages` know the bytes of a data directory, `wal` those of a segment; `base` takes
+//! `wire` talks to a server, `replication` receives its log; `control` and `pages` know the bytes of a data directory, `wal` those of a segment; `base` takes
 //! a cluster through the low-level backup API into a [`repo::Capture`]; `cluster` makes a data directory of a snapshot, ready
 //! to recover; `tools` finds the programs of a major version, and `scratch` runs a private server with them.
 //!
@@ -10,6 +10,7 @@ pub mod base;
 pub mod cluster;
 pub mod control;
 pub mod pages;
+pub mod replication;
 pub mod scratch;
 pub mod tools;
 pub mod wal;

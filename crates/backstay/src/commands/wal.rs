@@ -1,10 +1,12 @@
-//! `backstay wal`: the log of a PostgreSQL cluster: push, get, status.
+//! `backstay wal`: the log of a PostgreSQL cluster: push, get, receive, status.
 
 use crate::args::Global;
-use crate::render::{Render, bytes, clean, count};
-use ops::config::Source;
+use crate::render::{self, Render, bytes, clean, count};
+use ops::config::{Config, Source};
+use ops::postgres::Cluster;
 use ops::postgres::ahead::{self, Place, Waiting};
 use ops::postgres::archive::{Archive, Pushed, Range, Status};
+use ops::postgres::receive::{Event, Loss, receive};
 use ops::{Ctx, Exit, Failure};
 use repo::{Repository, Snapshot};
 use serde_json::json;
@@ -24,8 +26,25 @@ enum What {
     Push(Push),
     /// Fetch a file of the log: restore_command = 'backstay wal get --source PLATFORM/SOURCE %f %p'
     Get(Get),
+    /// Keep the archive within seconds of the server: by a replication slot, until it is told to stop
+    Receive(Receive),
     /// What the archive holds: stretches, gaps, timelines
     Status(Of),
+}
+
+/// Options of `wal receive`.
+#[derive(clap::Args)]
+#[command(
+    after_help = "What the server has written is stored after a few seconds (`receive.interval` in the configuration), and what is \
+                        not stored yet is kept by the server. The role needs REPLICATION, and pg_hba.conf a line for it.\n\
+                        SIGTERM stores the rest and ends with 0. What the server or the repository does not take is tried again."
+)]
+struct Receive {
+    /// PLATFORM/SOURCE; may be left out where there is only one PostgreSQL source
+    source: Option<String>,
+    /// Where the slot or log is lost: make the slot anew, and go on behind the gap
+    #[arg(long)]
+    new_slot: bool,
 }
 
 /// Options of `wal push`.
@@ -77,6 +96,7 @@ pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<E
             let got = got.unwrap_or_else(|_| Err(Failure::new(Exit::TryAgain, "panic", "the program failed")));
             got.map_err(|failure| Failure { exit: Exit::TryAgain, ..failure })
         }
+        What::Receive(args) => receive_log(&args, global, ctx, out),
         What::Status(args) => status(&args, global, ctx, out),
     }
 }
@@ -144,6 +164,82 @@ fn get(args: &Get, global: &Global, ctx: &Ctx, out: &Render) -> Result<Exit, Fai
     Ok(if found { Exit::Ok } else { Exit::Failed })
 }
 
+fn receive_log(args: &Receive, global: &Global, ctx: &Ctx, out: &Render) -> Result<Exit, Failure> {
+    let config = global.configuration()?;
+    let name = match &args.source {
+        Some(name) => name.clone(),
+        None => only_cluster(&config)?,
+    };
+    let Source::Postgres(source) = config.source(&name)?.2 else {
+        return Err(Failure::usage(format!("{name} is no PostgreSQL source of the configuration")));
+    };
+    let cluster = Cluster::of(&name, source)?;
+    let repository = global.about(Some(&name)).open(ctx, out)?;
+    let loss = if args.new_slot { Loss::Accept } else { Loss::Refuse };
+    receive(ctx, &repository, &cluster, loss, &mut |event| {
+        out.repository_warnings(&ctx.take_remarks());
+        told(&name, &event, out);
+        out.flush();
+    })?;
+    Ok(Exit::Ok)
+}
+
+/// The only PostgreSQL source there is.
+fn only_cluster(config: &Config) -> Result<String, Failure> {
+    let platforms = config.settings().platform.iter();
+    let sources = platforms.flat_map(|(platform, about)| about.source.iter().map(move |source| (platform, source)));
+    let clusters = sources.filter(|(_, (_, source))| matches!(source, Source::Postgres(_)));
+    let names: Vec<String> = clusters.map(|(platform, (name, _))| format!("{platform}/{name}")).collect();
+    match names.as_slice() {
+        [only] => Ok(only.clone()),
+        [] => Err(Failure::usage("there is no PostgreSQL source in the configuration")),
+        _ => Err(Failure::usage("whose log is to be received?").help(format!("name one: {}", names.join(", ")))),
+    }
+}
+
+/// One line for each thing that happens.
+fn told(source: &str, event: &Event<'_>, out: &Render) {
+    match event {
+        Event::Began { slot, is_new, timeline, start } => {
+            let fields =
+                json!({ "source": source, "slot": slot, "slot_made": is_new, "timeline": timeline, "lsn": start });
+            out.event("receiving", &fields);
+            let made = if *is_new { ", which was made" } else { "" };
+            out.say(format_args!("{}: receiving timeline {timeline} from {start} by slot {slot}{made}", clean(source)));
+        }
+        Event::Segment { name, pushed, end } => {
+            out.event("segment", &json!({ "source": source, "file": name, "result": pushed, "lsn": end }));
+            let again = if *pushed == Pushed::Same { ", was archived before" } else { "" };
+            out.say(format_args!("{name}: stored{again}"));
+        }
+        Event::Part { name, end } => {
+            out.event("part", &json!({ "source": source, "file": name, "lsn": end }));
+            if out.verbose() > 0 {
+                out.say(format_args!("{name}: stored up to {end}"));
+            }
+        }
+        Event::TimelineEnds { timeline, at } => {
+            out.event("timeline", &json!({ "source": source, "timeline": timeline, "lsn": at }));
+            out.say(format_args!("timeline {timeline} ends at {at}"));
+        }
+        Event::Waits { why } => out.warning(format_args!("{why}; it is tried again")),
+        Event::Holds { bytes } => out.warning(format_args!(
+            "the server keeps {} of log that the archive does not have yet: it must not run out of room",
+            render::bytes(*bytes)
+        )),
+        Event::Gap { from, to } => {
+            out.event("gap", &json!({ "source": source, "from": from, "to": to }));
+            out.warning(format_args!(
+                "the log from {from} to {to} is lost: take a backup now, backstay backup {source}"
+            ));
+        }
+        Event::Ended { safe } => {
+            out.event("summary", &json!({ "source": source, "lsn": safe }));
+            out.say(format_args!("ended; everything up to {safe} is stored"));
+        }
+    }
+}
+
 fn status(args: &Of, global: &Global, ctx: &Ctx, out: &Render) -> Result<Exit, Failure> {
     let repository = global.about(Some(&args.source)).open(ctx, out)?;
     let status = archive(&repository, &args.source, global)?.status()?;
@@ -151,7 +247,7 @@ fn status(args: &Of, global: &Global, ctx: &Ctx, out: &Render) -> Result<Exit, F
         out.document(&status);
         return Ok(Exit::Ok);
     }
-    let Status { source, segments, ranges, gaps, .. } = &status;
+    let Status { source, segments, ranges, gaps, tails, .. } = &status;
     out.line(format_args!("{}: {} segments", clean(source), count(*segments)));
     let row = |what: &str, range: &Range| {
         let Range { timeline, first, last, segments, start, end } = range;
@@ -164,8 +260,9 @@ fn status(args: &Of, global: &Global, ctx: &Ctx, out: &Render) -> Result<Exit, F
             format!("{start} to {end}"),
         ]
     };
+    let parts = [("there", ranges), ("MISSING", gaps), ("in part", tails)];
     let rows: Vec<Vec<String>> =
-        ranges.iter().map(|range| row("there", range)).chain(gaps.iter().map(|gap| row("MISSING", gap))).collect();
+        parts.iter().flat_map(|(what, ranges)| ranges.iter().map(|range| row(what, range))).collect();
     if !rows.is_empty() {
         out.table(&["", "timeline", "first", "last", "segments", "positions"], &[1, 4], &rows);
     }

@@ -12,12 +12,14 @@ use super::keys::{
 use super::reference::Reference;
 use super::tree::{Node, Problem, Value};
 use crate::open::{Locator, S3Login};
-use crate::select::{parse_compression, parse_size};
+use crate::select::{parse_compression, parse_size, parse_span};
 use repo::Compression;
 use serde_json::Value as Json;
+use sources::postgres::replication::is_slot_name;
 use sources::sqlite::Sqlite;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 names! {
     /// Name of a repository.
@@ -163,8 +165,21 @@ keys! {
         wal: Wal = Wal::Continuous,
         /// After how many backups a file that looks unchanged is read again.
         verify_every: u32 = 10,
+        /// How `backstay wal receive` keeps up with the server.
+        receive: Receive = Receive::default(),
     }
     later ["base", "incremental", "archive_timeout", "standby"]
+
+    /// Receiving the WAL of a PostgreSQL cluster as it is written.
+    pub struct Receive {
+        /// The replication slot. Made where it is not there; where it is not set, it is `backstay_PLATFORM_SOURCE`.
+        slot: Option<Slot>,
+        /// How long what the server has written may wait before it is stored: what can be lost with the server.
+        interval: Span = Receive::default().interval,
+        /// When the server has to keep more WAL than this for the slot, that is worth a warning.
+        held_warn: Size = Receive::default().held_warn,
+    }
+    later []
 
     /// A logical backup of a PostgreSQL database: the one that `connect` names.
     pub struct Logical {
@@ -337,6 +352,54 @@ impl Field for Size {
 
     fn shown(&self) -> Json {
         format!("{}B", self.0).into()
+    }
+}
+
+/// A length of time, written with its unit; a second at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span(pub Duration);
+
+impl Field for Span {
+    fn shape() -> Shape {
+        Shape::Text("time: \"5s\", \"2m\", \"1h30m\"")
+    }
+
+    fn read(node: &Node, at: &str, reader: &mut Reader) -> Option<Self> {
+        reader.parsed(node, at, |text| {
+            let span = parse_span(text).filter(|span| *span >= Duration::from_secs(1));
+            span.map(Span).ok_or_else(|| format!("{text:?} is no length of time: write \"5s\", \"2m\" or \"1h30m\""))
+        })
+    }
+
+    fn shown(&self) -> Json {
+        format!("{}s", self.0.as_secs()).into()
+    }
+}
+
+/// Name of a replication slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slot(pub String);
+
+impl Field for Slot {
+    fn shape() -> Shape {
+        Shape::Text("name: small letters, digits and _, 63 at most")
+    }
+
+    fn read(node: &Node, at: &str, reader: &mut Reader) -> Option<Self> {
+        reader.parsed(node, at, |text| {
+            let good = is_slot_name(text).then(|| Slot(text.to_owned()));
+            good.ok_or_else(|| format!("{text:?} cannot be a slot: small letters, digits and _, 63 at most"))
+        })
+    }
+
+    fn shown(&self) -> Json {
+        self.0.clone().into()
+    }
+}
+
+impl Default for Receive {
+    fn default() -> Self {
+        Receive { slot: None, interval: Span(Duration::from_secs(5)), held_warn: Size(8 << 30) }
     }
 }
 

@@ -2,13 +2,15 @@
 //!
 //! What it is for: `wal push`, `wal get`, `wal status`, and the question whether a restore can reach its goal.
 //! What it may not know: servers. Where data comes from and goes: files of the server into three ledgers of the repository, one
-//! for segments, one for ends of timelines, one for histories; and back.
+//! for segments, one for ends of timelines, one for histories; and back. `parts` keeps a segment that is still being written.
+
+mod parts;
 
 use super::{domain_of, snapshots_of};
 use crate::ctx::Ctx;
 use crate::failure::{Exit, Failure};
 use crate::open::{read_memory, state_file, write_memory};
-use repo::ledger::{Appended, Ledger, SegmentName, Stretch, gaps};
+use repo::ledger::{Appended, Ledger, SegmentName, Stretch, gaps, parts_of};
 use repo::{RepoError, Repository, Segments, Snapshot};
 use serde::{Deserialize, Serialize};
 use sources::postgres::Lsn;
@@ -19,6 +21,8 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+
+pub use parts::Tail;
 
 /// The largest history file: a line for each switch of timelines.
 const HISTORY_BYTES_MAX: u64 = 1 << 20;
@@ -32,6 +36,8 @@ pub struct Archive<'r> {
     segments: Ledger<'r>,
     partials: Ledger<'r>,
     histories: Ledger<'r>,
+    /// Parts of segments that were still being written when they were stored.
+    parts: Ledger<'r>,
     /// What the newest snapshot of the source says about its log; none where there is no snapshot.
     known: Option<Segments>,
 }
@@ -64,16 +70,15 @@ impl<'r> Archive<'r> {
     pub fn open(repository: &'r Repository, source: &str, snapshots: &[Snapshot]) -> Result<Archive<'r>, Failure> {
         let snapshots = snapshots_of(snapshots, source);
         let domain = domain_of(repository, &snapshots);
-        let ledger = |kind: &str| {
-            let name = ledger_name(kind, source);
-            match domain {
-                Some(domain) => repository.ledger_of(&name, domain),
-                None => repository.ledger(&name),
-            }
+        let ledger = |name: &str| match domain {
+            Some(domain) => repository.ledger_of(name, domain),
+            None => repository.ledger(name),
         };
-        let (segments, partials, histories) = (ledger("wal")?, ledger("wal-partial")?, ledger("wal-history")?);
+        let (whole, of) = (ledger_name("wal", source), |kind: &str| ledger(&ledger_name(kind, source)));
+        let (segments, partials, histories) = (ledger(&whole)?, of("wal-partial")?, of("wal-history")?);
+        let parts = ledger(&parts_of(&whole))?;
         let known = snapshots.last().and_then(|snapshot| snapshot.public.segments.clone());
-        Ok(Archive { repository, source: source.to_owned(), segments, partials, histories, known })
+        Ok(Archive { repository, source: source.to_owned(), segments, partials, histories, parts, known })
     }
 
     /// Name of the ledger of its segments.
@@ -97,59 +102,75 @@ impl<'r> Archive<'r> {
             )
             .help("archive_command = 'backstay wal push --source PLATFORM/SOURCE %p'")
         })?;
-        let (appended, digest) = match file {
+        let bytes_max = match file {
             WalFile::Label => return Ok((Pushed::Unneeded, blake3::hash(&[]))),
+            WalFile::History(_) => HISTORY_BYTES_MAX,
+            WalFile::Segment(_) | WalFile::Partial(_) => wal::SEGMENT_BYTES_MAX,
+        };
+        let bytes = read(path, bytes_max)?;
+        Ok((self.keep(ctx, (path, file), &bytes)?, blake3::hash(&bytes)))
+    }
+
+    /// Stores a file of the log, which was found at this path or would have it as its name. As [`Archive::push`].
+    ///
+    /// # Errors
+    /// As [`Archive::push`].
+    pub fn keep(&self, ctx: &Ctx, (path, file): (&Path, WalFile), bytes: &[u8]) -> Result<Pushed, Failure> {
+        let appended = match file {
+            WalFile::Label => return Ok(Pushed::Unneeded),
             WalFile::History(timeline) => {
-                let bytes = read(path, HISTORY_BYTES_MAX)?;
-                let text = std::str::from_utf8(&bytes).ok().and_then(wal::history);
+                let text = std::str::from_utf8(bytes).ok().and_then(wal::history);
                 text.ok_or_else(|| damaged(path, "is no history of a timeline"))?;
-                (self.histories.append(SegmentName { timeline, number: 0 }, &bytes), blake3::hash(&bytes))
+                self.histories.append(SegmentName { timeline, number: 0 }, bytes)
             }
-            WalFile::Segment(name) => {
-                let (at, bytes) = self.checked(ctx, path, &name)?;
-                (self.segments.append(at, &bytes), blake3::hash(&bytes))
-            }
-            WalFile::Partial(name) => {
-                let (at, bytes) = self.checked(ctx, path, &name)?;
-                (self.partials.append(at, &bytes), blake3::hash(&bytes))
-            }
+            WalFile::Segment(name) => self.segments.append(self.check(ctx, path, &name, bytes)?, bytes),
+            WalFile::Partial(name) => self.partials.append(self.check(ctx, path, &name, bytes)?, bytes),
         };
         match appended {
-            Ok(Appended::New) => Ok((Pushed::New, digest)),
-            Ok(Appended::Same) => Ok((Pushed::Same, digest)),
-            Err(RepoError::Differs(_)) => Err(differs(name, &self.source)),
+            Ok(Appended::New) => Ok(Pushed::New),
+            Ok(Appended::Same) => Ok(Pushed::Same),
+            Err(RepoError::Differs(_)) => Err(differs(path, &self.source)),
             Err(e) => Err(e.into()),
         }
     }
 
-    /// A segment that is what its name says, and of the cluster whose archive this is.
-    fn checked(&self, ctx: &Ctx, path: &Path, name: &Name) -> Result<(SegmentName, Vec<u8>), Failure> {
-        let bytes = read(path, wal::SEGMENT_BYTES_MAX)?;
-        let header = wal::header(&bytes).map_err(|e| damaged(path, &e.to_string()))?;
+    /// That a segment is what its name says, and of the cluster whose archive this is. Returns its place.
+    fn check(&self, ctx: &Ctx, path: &Path, name: &Name, bytes: &[u8]) -> Result<SegmentName, Failure> {
+        let header = wal::header(bytes).map_err(|e| damaged(path, &e.to_string()))?;
         let number = name.number(header.segment_bytes);
         // A timeline begins with a copy of the segment in which it left the one before.
         if header.start.0 != number * header.segment_bytes || header.timeline > name.timeline {
             return Err(damaged(path, &format!("holds the log from {} of timeline {}", header.start, header.timeline)));
         }
+        self.claim(ctx, path, header.system, header.segment_bytes)?;
+        Ok(SegmentName { timeline: name.timeline, number })
+    }
+
+    /// That this is the archive of this cluster, with segments of this length; it is from now on, if it was nobody's. `path` is
+    /// what is said to be of the cluster.
+    ///
+    /// # Errors
+    /// `wal-foreign`, `wal-damaged`.
+    pub fn claim(&self, ctx: &Ctx, path: &Path, system: u64, segment_bytes: u64) -> Result<(), Failure> {
         let memory = state_file(ctx, self.repository, &format!("wal-{}", self.ledger().replace('/', "-")));
         let known = match read_memory::<Memory>(&memory) {
             Ok(Some(known)) if known.v == 1 => Some((known.system, known.segment_bytes)),
             // Whatever is wrong with it, the snapshots know better.
             _ => self.known.as_ref().map(|known| (known.origin.clone(), known.bytes)),
         };
-        let system = header.system.to_string();
+        let system = system.to_string();
         match known {
             Some((known, _)) if known != system => Err(foreign(path, &self.source, &system, &known)),
-            Some((_, known)) if known != header.segment_bytes => {
-                let what = format!("{} bytes instead of {known}", header.segment_bytes);
+            Some((_, known)) if known != segment_bytes => {
+                let what = format!("{segment_bytes} bytes instead of {known}");
                 Err(damaged(path, &what))
             }
             _ => {
-                let memory_of_it = Memory { v: 1, system, segment_bytes: header.segment_bytes };
+                let memory_of_it = Memory { v: 1, system, segment_bytes };
                 if let Err(e) = write_memory(&memory, &memory_of_it) {
                     ctx.remark(format!("cannot remember whose archive this is in {}: {e}", memory.display()));
                 }
-                Ok((SegmentName { timeline: name.timeline, number }, bytes))
+                Ok(())
             }
         }
     }
@@ -174,7 +195,7 @@ impl<'r> Archive<'r> {
                 None => None,
                 Some(bytes) => {
                     let at = number_of(&segment, bytes);
-                    let found = self.segments.get(at)?;
+                    let found = self.so_far(at, bytes)?;
                     if found.is_none() && self.is_gap(at)? {
                         return Err(gap(name, &self.source));
                     }
@@ -199,7 +220,7 @@ impl<'r> Archive<'r> {
 
     /// Whether this segment is missing though later ones of its timeline are there.
     fn is_gap(&self, at: SegmentName) -> Result<bool, Failure> {
-        let stretches = self.segments.coverage()?;
+        let stretches = self.coverage()?.stretches;
         let later = stretches.iter().any(|s| s.timeline == at.timeline && s.first > at.number);
         let earlier = stretches.iter().any(|s| s.timeline == at.timeline && s.last < at.number);
         let of = |timeline| SegmentName { timeline, number: at.number };
@@ -218,6 +239,14 @@ impl<'r> Archive<'r> {
             }
         }
         Ok(None)
+    }
+
+    /// The stretches of complete segments.
+    ///
+    /// # Errors
+    /// Whatever the repository returns.
+    pub fn stretches(&self) -> Result<Vec<Stretch>, Failure> {
+        Ok(self.segments.coverage()?)
     }
 
     /// Whether this segment is there, and can be given out.
@@ -245,17 +274,36 @@ impl<'r> Archive<'r> {
                 histories.insert(name.timeline, switches);
             }
         }
-        Ok(Coverage { histories, stretches: self.segments.coverage()? })
+        let mut coverage = Coverage { histories, stretches: self.segments.coverage()?, tails: Vec::new() };
+        if let Some(bytes) = self.length()? {
+            for tail in self.tails(bytes)? {
+                // A writer cannot read what is in it, and takes it for what it should be.
+                let end = match self.assembled(tail.segment(), bytes) {
+                    Err(Failure { exit: Exit::NotAuthorised, .. }) => Some(tail.end),
+                    Err(e) if e.code == "damaged" => None,
+                    assembled => assembled?.map(|(_, end)| end),
+                };
+                coverage.tails.extend(end.map(|end| Tail { end, ..tail }));
+            }
+        }
+        coverage.add_tails();
+        Ok(coverage)
     }
 
     /// When the last transaction ended that is in the log up to this segment; none where no recent segment has one.
     ///
     /// # Errors
     /// Whatever the repository returns: a segment that is damaged, above all.
-    pub fn last_end(&self, line: &[Leg], last: u64, first: u64) -> Result<Option<i64>, Failure> {
+    pub fn last_end(
+        &self,
+        line: &[Leg],
+        (first, last): (u64, u64),
+        segment_bytes: u64,
+    ) -> Result<Option<i64>, Failure> {
         for number in (first..=last).rev().take(LOOK_BACK_MAX as usize) {
             for leg in line.iter().rev().filter(|leg| leg.has(number)) {
-                let Some(bytes) = self.segments.get(SegmentName { timeline: leg.timeline, number })? else { continue };
+                let at = SegmentName { timeline: leg.timeline, number };
+                let Some(bytes) = self.so_far(at, segment_bytes)? else { continue };
                 match wal::last_end(&bytes) {
                     Ok(Some(end)) => return Ok(Some(end)),
                     _ => break,
@@ -280,12 +328,13 @@ impl<'r> Archive<'r> {
             start: Lsn(stretch.first * bytes),
             end: Lsn((stretch.last + 1) * bytes),
         };
-        let ranges: Vec<Range> = coverage.stretches.iter().map(told).collect();
+        let ranges: Vec<Range> = self.stretches()?.iter().map(told).collect();
         Ok(Status {
             source: self.source.clone(),
             segment_bytes: bytes,
             segments: ranges.iter().map(|range| range.segments).sum(),
             gaps: gaps(&coverage.stretches).iter().map(told).collect(),
+            tails: coverage.tails.iter().map(|tail| tail.range(bytes)).collect(),
             timelines: coverage
                 .stretches
                 .iter()
@@ -349,6 +398,8 @@ pub struct Status {
     pub ranges: Vec<Range>,
     /// What is missing between stretches of one timeline.
     pub gaps: Vec<Range>,
+    /// Segments that are being written, as far as they are there.
+    pub tails: Vec<Range>,
     /// The timelines.
     pub timelines: Vec<u32>,
 }
@@ -358,8 +409,10 @@ pub struct Status {
 pub struct Coverage {
     /// Where each timeline but the first comes from.
     pub histories: BTreeMap<u32, Vec<Switch>>,
-    /// Stretches without a gap.
+    /// Stretches without a gap, with the segments that are being written.
     pub stretches: Vec<Stretch>,
+    /// Segments that are being written, as far as they are there.
+    pub tails: Vec<Tail>,
 }
 
 /// A part of a way through the log: segments of one timeline.
@@ -389,6 +442,29 @@ pub struct Reach {
 }
 
 impl Coverage {
+    /// Puts the segments that are being written behind those that are complete.
+    fn add_tails(&mut self) {
+        let Coverage { stretches, tails, .. } = self;
+        tails.retain(|tail| !stretches.iter().any(|stretch| stretch.holds(tail.segment())));
+        for Tail { timeline, number, .. } in tails {
+            match stretches.iter_mut().find(|s| s.timeline == *timeline && s.last.checked_add(1) == Some(*number)) {
+                Some(stretch) => stretch.last = *number,
+                None => stretches.push(Stretch { timeline: *timeline, first: *number, last: *number }),
+            }
+        }
+        stretches.sort_by_key(|stretch| (stretch.timeline, stretch.first));
+    }
+
+    /// Position behind the last byte that is there of a way that can be followed to this segment.
+    pub fn end(&self, way: &[Leg], last: u64, segment_bytes: u64) -> Lsn {
+        let whole = Lsn((last + 1) * segment_bytes);
+        let legs = way.iter().rev().filter(|leg| leg.has(last));
+        let mut there = legs.map(|leg| SegmentName { timeline: leg.timeline, number: last });
+        let there = there.find(|name| self.stretches.iter().any(|stretch| stretch.holds(*name)));
+        let tail = there.and_then(|name| self.tails.iter().find(|tail| tail.segment() == name));
+        tail.map_or(whole, |tail| tail.end)
+    }
+
     /// The way from a backup to the end of timeline `to`; none when that timeline does not come from the backup's.
     pub fn way(&self, facts: &Facts, to: u32) -> Option<Vec<Leg>> {
         let first = facts.first_segment();
@@ -468,7 +544,8 @@ fn foreign(path: &Path, source: &str, found: &str, known: &str) -> Failure {
         .help("give a new cluster a source of its own in the configuration, and point its archive_command there")
 }
 
-fn differs(name: &str, source: &str) -> Failure {
+fn differs(path: &Path, source: &str) -> Failure {
+    let name = path.file_name().unwrap_or_default().display();
     let what = format!("{name} was archived for {source} before, with other content: two servers write one history");
     Failure::new(Exit::Failed, "wal-differs", what).help(
         "both are kept; find out whether a copy of the server runs that still archives, or whether its disk was set back",
@@ -509,11 +586,31 @@ mod tests {
     }
 
     #[test]
+    fn a_segment_that_is_being_written_counts_up_to_where_it_is_there() {
+        let tail = |timeline, number: u64, end| Tail { timeline, number, end: Lsn(number << 24 | end) };
+        let mut coverage = Coverage {
+            stretches: vec![stretch(1, 1, 4), stretch(2, 5, 6)],
+            tails: vec![tail(1, 5, 0x99), tail(2, 6, 0x10), tail(2, 9, 0x20)],
+            ..Coverage::default()
+        };
+        coverage.add_tails();
+        assert_eq!(coverage.stretches, [stretch(1, 1, 5), stretch(2, 5, 6), stretch(2, 9, 9)]);
+        assert_eq!(coverage.tails, [tail(1, 5, 0x99), tail(2, 9, 0x20)], "what is complete is not being written");
+        let old = Leg { timeline: 1, first: 1, last: None };
+        assert_eq!(coverage.end(&[old], 5, 1 << 24), Lsn(5 << 24 | 0x99));
+        // Servers look for the newer timeline first, and there the segment is complete.
+        let way = [Leg { last: Some(5), ..old }, Leg { timeline: 2, first: 5, last: None }];
+        assert_eq!(coverage.end(&way, 5, 1 << 24), Lsn(6 << 24));
+        assert_eq!(gaps(&coverage.stretches), [stretch(2, 7, 8)]);
+    }
+
+    #[test]
     fn a_way_follows_a_failover_and_only_one_after_the_backup() {
         let at = |timeline, segment: u64| Switch { timeline, at: Lsn(segment << 24 | 0x99) };
         let coverage = Coverage {
             histories: BTreeMap::from([(2, vec![at(1, 5)]), (3, vec![at(1, 5), at(2, 7)])]),
             stretches: vec![stretch(1, 2, 4), stretch(2, 5, 6), stretch(3, 7, 9)],
+            tails: Vec::new(),
         };
         let backup = facts(1, 2 << 24 | 0x28, 3 << 24);
         assert_eq!(coverage.newest(&backup), 3);

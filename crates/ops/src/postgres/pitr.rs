@@ -3,7 +3,7 @@
 //! What it is for: [`plan`] says how a goal is reached, or why it cannot be and what the last moment is that can.
 //! What it may not know: targets. Nothing here writes.
 
-use super::archive::{Archive, Leg, Reach};
+use super::archive::{Archive, Coverage, Leg, Reach};
 use super::snapshots_of;
 use crate::ctx::Ctx;
 use crate::failure::{Exit, Failure};
@@ -155,7 +155,7 @@ pub fn plan(
         Failure::new(Exit::Failed, "timeline", what).help("backstay wal status names the timelines there are")
     })?;
     let reach = coverage.reach(&way);
-    check(&archive, &facts, (moment, &way), reach)?;
+    check(&archive, &facts, (moment, &way), (reach, &coverage))?;
     let last = reach.last.unwrap_or(facts.last_segment());
     let segments = last.saturating_sub(facts.first_segment()) + 1;
     Ok(Route { snapshot, facts, timeline, segments, gap: reach.gap.is_some() })
@@ -203,7 +203,12 @@ fn choose(
 }
 
 /// That the log reaches the moment.
-fn check(archive: &Archive<'_>, facts: &Facts, (moment, way): (&Moment, &[Leg]), reach: Reach) -> Result<(), Failure> {
+fn check(
+    archive: &Archive<'_>,
+    facts: &Facts,
+    (moment, way): (&Moment, &[Leg]),
+    (reach, coverage): (Reach, &Coverage),
+) -> Result<(), Failure> {
     let (first, needed) = (facts.first_segment(), facts.last_segment());
     let name = |number: u64| {
         let leg = way.iter().rev().find(|leg| number >= leg.first);
@@ -214,14 +219,14 @@ fn check(archive: &Archive<'_>, facts: &Facts, (moment, way): (&Moment, &[Leg]),
         let what = format!("{missing} is missing in the archive, and the backup cannot become consistent without it");
         return Err(Failure::new(Exit::Failed, "wal-missing", what).help("begin with another backup: --base SNAPSHOT"));
     };
+    let end = coverage.end(way, last, facts.segment_bytes);
+    let last_end = || archive.last_end(way, (first, last), facts.segment_bytes);
     let until = |told: &str| -> Result<String, Failure> {
-        let end = archive.last_end(way, last, first)?;
-        let end = end.map(|micros| repo::time::text(Timestamp(i128::from(micros) * 1000)));
-        Ok(match end {
-            Some(end) => format!("{told}: the last moment that can be reached is {end}"),
-            None => {
-                format!("{told}: the last position that can be reached is {}", Lsn((last + 1) * facts.segment_bytes))
-            }
+        let until = last_end()?;
+        let until = until.map(|micros| repo::time::text(Timestamp(i128::from(micros) * 1000)));
+        Ok(match until {
+            Some(until) => format!("{told}: the last moment that can be reached is {until}"),
+            None => format!("{told}: the last position that can be reached is {end}"),
         })
     };
     let beyond = |what: String| {
@@ -236,15 +241,12 @@ fn check(archive: &Archive<'_>, facts: &Facts, (moment, way): (&Moment, &[Leg]),
                 .help("restore to a moment before the gap, or begin after it: --base SNAPSHOT"))
         }
         (Moment::Latest | Moment::Xid(_) | Moment::Name(_), None) => Ok(()),
-        (Moment::Lsn(lsn), _) if lsn.0 >= (last + 1) * facts.segment_bytes => {
-            beyond(until(&format!("the log does not reach {lsn}"))?)
-        }
+        (Moment::Lsn(lsn), _) if *lsn >= end => beyond(until(&format!("the log does not reach {lsn}"))?),
         (Moment::Lsn(_), _) => Ok(()),
         (Moment::Time(at), _) => {
-            let end = archive.last_end(way, last, first)?.map(|micros| Timestamp(i128::from(micros) * 1000));
-            match end {
+            match last_end()?.map(|micros| Timestamp(i128::from(micros) * 1000)) {
                 // A server that finds no transaction after the moment gives up at the end of its log.
-                Some(end) if end >= *at => Ok(()),
+                Some(until) if until >= *at => Ok(()),
                 _ => beyond(until(&format!("the log does not reach {}", repo::time::text(*at)))?),
             }
         }
@@ -267,13 +269,13 @@ pub fn windows(ctx: &Ctx, repository: &Repository, source: &str) -> Result<Vec<W
         let Some(way) = coverage.way(&facts, timeline) else { continue };
         let reach = coverage.reach(&way);
         let Some(last) = reach.last.filter(|last| *last >= facts.last_segment()) else { continue };
-        let to = archive.last_end(&way, last, facts.first_segment())?;
+        let to = archive.last_end(&way, (facts.first_segment(), last), facts.segment_bytes)?;
         windows.push(Window {
             snapshot_id: snapshot.id,
             timeline,
             from: facts.stopped.clone(),
             to: to.map(|micros| repo::time::text(Timestamp(i128::from(micros) * 1000))),
-            to_lsn: Lsn((last + 1) * facts.segment_bytes),
+            to_lsn: coverage.end(&way, last, facts.segment_bytes),
             gap: reach.gap.map(|gap| Name::of(timeline, gap, facts.segment_bytes).to_string()),
         });
     }

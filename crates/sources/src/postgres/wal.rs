@@ -11,7 +11,8 @@ const SEGMENT_BYTES_MIN: u64 = 1 << 20;
 /// The largest one.
 pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 const PAGE_BYTES: usize = 8192;
-const LONG_HEADER_BYTES: usize = 40;
+/// How many bytes of a segment say what it is.
+pub const HEADER_BYTES: usize = 40;
 const SHORT_HEADER_BYTES: usize = 24;
 const RECORD_HEADER_BYTES: usize = 24;
 /// Microseconds between 1970 and 2000, where PostgreSQL's clock begins.
@@ -190,7 +191,7 @@ impl Records<'_> {
     fn skip_continued(&mut self) {
         const CONTINUED: u16 = 1;
         let rest = if short(self.segment, 2) & CONTINUED != 0 { word(self.segment, 16) as usize } else { 0 };
-        self.at = LONG_HEADER_BYTES;
+        self.at = HEADER_BYTES;
         if self.take(rest).is_none() {
             self.at = self.segment.len();
         }
@@ -209,7 +210,7 @@ impl Records<'_> {
                 if self.at >= self.segment.len() || short(self.segment, self.at) != short(self.segment, 0) {
                     return None;
                 }
-                self.at += if self.at == 0 { LONG_HEADER_BYTES } else { SHORT_HEADER_BYTES };
+                self.at += if self.at == 0 { HEADER_BYTES } else { SHORT_HEADER_BYTES };
             }
             let here = len.min(PAGE_BYTES - self.at % PAGE_BYTES);
             taken.extend_from_slice(self.segment.get(self.at..self.at + here)?);
@@ -231,7 +232,7 @@ impl Records<'_> {
         }
         // The length is never cut by the end of a page: records begin at multiples of eight.
         let start = match self.at.is_multiple_of(PAGE_BYTES) {
-            true => self.at + if self.at == 0 { LONG_HEADER_BYTES } else { SHORT_HEADER_BYTES },
+            true => self.at + if self.at == 0 { HEADER_BYTES } else { SHORT_HEADER_BYTES },
             false => self.at,
         };
         let len = word(self.segment.get(start..start + 4)?, 0) as usize;

@@ -141,11 +141,7 @@ impl Connection {
     /// # Errors
     /// [`WireError`].
     pub fn open(server: &Server, stop: &Stop) -> Result<Connection> {
-        let name = server.to_string();
-        let stream =
-            Stream::open(server).map_err(|e| WireError::Unreachable { server: name.clone(), why: e.to_string() })?;
-        let mut connection = Connection { stream, stop: stop.clone(), name };
-        connection.log_in(server)?;
+        let mut connection = Connection::log_in_to(server, ("database", &server.database), stop)?;
         // What follows means the same whatever the server's configuration says.
         connection
             .query(
@@ -160,10 +156,27 @@ impl Connection {
         Ok(connection)
     }
 
-    fn log_in(&mut self, server: &Server) -> Result<()> {
+    /// Connects and logs in for commands of replication, which are not those of SQL.
+    ///
+    /// # Errors
+    /// As [`Connection::open`].
+    pub(super) fn open_for_replication(server: &Server, stop: &Stop) -> Result<Connection> {
+        Connection::log_in_to(server, ("replication", "true"), stop)
+    }
+
+    fn log_in_to(server: &Server, to: (&str, &str), stop: &Stop) -> Result<Connection> {
+        let name = server.to_string();
+        let stream =
+            Stream::open(server).map_err(|e| WireError::Unreachable { server: name.clone(), why: e.to_string() })?;
+        let mut connection = Connection { stream, stop: stop.clone(), name };
+        connection.log_in(server, to)?;
+        Ok(connection)
+    }
+
+    fn log_in(&mut self, server: &Server, to: (&str, &str)) -> Result<()> {
         let mut start = Vec::new();
         start.extend_from_slice(&196_608_u32.to_be_bytes());
-        for (key, value) in [("user", &server.user), ("database", &server.database)] {
+        for (key, value) in [("user", server.user.as_str()), to] {
             for text in [key, value] {
                 start.extend_from_slice(text.as_bytes());
                 start.push(0);
@@ -237,9 +250,32 @@ impl Connection {
     /// # Errors
     /// `Refused` with what the server says; the connection can still be used then.
     pub fn query(&mut self, sql: &str) -> Result<Vec<Row>> {
+        let rows = self.query_bytes(sql)?;
+        let text = |value: Option<Vec<u8>>| {
+            let text = value.map(String::from_utf8).transpose();
+            text.map_err(|_| nonsense("text that is not UTF-8"))
+        };
+        rows.into_iter().map(|row| row.into_iter().map(text).collect()).collect()
+    }
+
+    /// As [`Connection::query`], with values that need not be text.
+    ///
+    /// # Errors
+    /// As [`Connection::query`].
+    pub(super) fn query_bytes(&mut self, sql: &str) -> Result<Vec<Vec<Option<Vec<u8>>>>> {
+        self.ask(sql)?;
+        self.rows()
+    }
+
+    /// Sends one or more statements, or a command, whose answer is read by others.
+    pub(super) fn ask(&mut self, sql: &str) -> Result<()> {
         let mut body = sql.as_bytes().to_vec();
         body.push(0);
-        self.send(b'Q', &body)?;
+        self.send(b'Q', &body)
+    }
+
+    /// The rows of an answer, up to its end.
+    pub(super) fn rows(&mut self) -> Result<Vec<Vec<Option<Vec<u8>>>>> {
         let (mut rows, mut refused) = (Vec::new(), None);
         loop {
             let (kind, body) = self.read()?;
@@ -279,7 +315,7 @@ impl Connection {
         self.send(b'p', &body)
     }
 
-    fn send(&mut self, kind: u8, body: &[u8]) -> Result<()> {
+    pub(super) fn send(&mut self, kind: u8, body: &[u8]) -> Result<()> {
         let len = u32::try_from(body.len() + 4).map_err(|_| nonsense("a question that is too long"))?;
         let mut message = Zeroizing::new(Vec::with_capacity(body.len() + 5));
         message.push(kind);
@@ -293,14 +329,32 @@ impl Connection {
         sent.map_err(|e| self.lost(&e))
     }
 
-    fn read(&mut self) -> Result<(u8, Vec<u8>)> {
-        let mut head = [0; 5];
-        self.fill(&mut head)?;
-        let len = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
+    /// The next message; `None` when none begins within a moment.
+    pub(super) fn poll(&mut self) -> Result<Option<(u8, Vec<u8>)>> {
+        let mut kind = [0];
+        match self.stream.read(&mut kind) {
+            Ok(0) => Err(self.lost(&io::Error::other("it closed the connection"))),
+            Ok(_) => self.read_after(kind[0]).map(Some),
+            Err(e) if is_no_answer(&e) || e.kind() == io::ErrorKind::Interrupted => Ok(None),
+            Err(e) => Err(self.lost(&e)),
+        }
+    }
+
+    /// The next message.
+    pub(super) fn read(&mut self) -> Result<(u8, Vec<u8>)> {
+        let mut kind = [0];
+        self.fill(&mut kind)?;
+        self.read_after(kind[0])
+    }
+
+    fn read_after(&mut self, kind: u8) -> Result<(u8, Vec<u8>)> {
+        let mut len = [0; 4];
+        self.fill(&mut len)?;
+        let len = u32::from_be_bytes(len) as usize;
         let len = len.checked_sub(4).filter(|len| *len <= MESSAGE_BYTES_MAX).ok_or_else(|| nonsense("a length"))?;
         let mut body = vec![0; len];
         self.fill(&mut body)?;
-        Ok((head[0], body))
+        Ok((kind, body))
     }
 
     fn fill(&mut self, into: &mut [u8]) -> Result<()> {
@@ -309,7 +363,7 @@ impl Connection {
             match self.stream.read(&mut into[done..]) {
                 Ok(0) => return Err(self.lost(&io::Error::other("it closed the connection"))),
                 Ok(n) => done += n,
-                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                Err(e) if is_no_answer(&e) => {
                     if self.stop.requested() {
                         return Err(WireError::Stopped);
                     }
@@ -321,7 +375,7 @@ impl Connection {
         Ok(())
     }
 
-    fn lost(&self, e: &io::Error) -> WireError {
+    pub(super) fn lost(&self, e: &io::Error) -> WireError {
         WireError::Unreachable { server: self.name.clone(), why: e.to_string() }
     }
 }
@@ -333,17 +387,22 @@ impl Drop for Connection {
     }
 }
 
+/// Whether there was nothing to read for a while.
+fn is_no_answer(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
 /// Text as a literal of SQL, where `standard_conforming_strings` is on.
 pub fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-fn nonsense(what: &str) -> WireError {
+pub(super) fn nonsense(what: &str) -> WireError {
     WireError::Nonsense(what.to_owned())
 }
 
 /// What an error message says: fields, each a letter and text that ends with a zero byte.
-fn refusal(body: &[u8]) -> WireError {
+pub(super) fn refusal(body: &[u8]) -> WireError {
     let mut fields = body.split(|byte| *byte == 0).filter(|field| !field.is_empty());
     let (mut code, mut message, mut detail) = (String::new(), String::new(), None);
     for field in &mut fields {
@@ -359,10 +418,10 @@ fn refusal(body: &[u8]) -> WireError {
 }
 
 /// What is left of a message.
-struct Body<'a>(&'a [u8]);
+pub(super) struct Body<'a>(pub(super) &'a [u8]);
 
 impl<'a> Body<'a> {
-    fn take(&mut self, len: usize) -> Result<&'a [u8]> {
+    pub(super) fn take(&mut self, len: usize) -> Result<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(len).ok_or_else(|| nonsense("a message that is cut off"))?;
         self.0 = rest;
         Ok(taken)
@@ -372,20 +431,22 @@ impl<'a> Body<'a> {
         Ok(i32::from_be_bytes(self.take(4)?.try_into().map_err(|_| nonsense("a number"))?))
     }
 
+    pub(super) fn long(&mut self) -> Result<u64> {
+        Ok(u64::from_be_bytes(self.take(8)?.try_into().map_err(|_| nonsense("a number"))?))
+    }
+
     fn texts(&mut self) -> Result<Vec<String>> {
         let texts = self.0.split(|byte| *byte == 0).take_while(|text| !text.is_empty());
         Ok(texts.map(|text| String::from_utf8_lossy(text).into_owned()).collect())
     }
 
-    fn row(&mut self) -> Result<Row> {
+    pub(super) fn row(&mut self) -> Result<Vec<Option<Vec<u8>>>> {
         let columns = u16::from_be_bytes(self.take(2)?.try_into().map_err(|_| nonsense("a number"))?);
         (0..columns)
             .map(|_| {
                 let len = self.number()?;
                 let Ok(len) = usize::try_from(len) else { return Ok(None) };
-                let text =
-                    String::from_utf8(self.take(len)?.to_vec()).map_err(|_| nonsense("text that is not UTF-8"))?;
-                Ok(Some(text))
+                Ok(Some(self.take(len)?.to_vec()))
             })
             .collect()
     }
@@ -402,10 +463,10 @@ mod tests {
 
     #[test]
     fn a_hostile_row_is_an_error() {
-        for body in [&[0, 2, 0, 0][..], &[0, 1, 0, 0, 0, 9, b'x'], &[0, 1, 0, 0, 0, 1, 0xff]] {
+        for body in [&[0, 2, 0, 0][..], &[0, 1, 0, 0, 0, 9, b'x']] {
             assert!(matches!(Body(body).row(), Err(WireError::Nonsense(_))), "{body:?}");
         }
         let row = Body(&[0, 2, 0, 0, 0, 1, b'x', 0xff, 0xff, 0xff, 0xff]).row().expect("reads");
-        assert_eq!(row, [Some("x".to_owned()), None]);
+        assert_eq!(row, [Some(b"x".to_vec()), None]);
     }
 }

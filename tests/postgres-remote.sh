@@ -1,0 +1,394 @@
+#!/usr/bin/env bash
+# Real PostgreSQL servers at the other end of a connection: their log as it is written, and backups without their files.
+# Receivers and servers are killed, slots and log lost, repositories away, roles not let in. Each case says what must hold. Run
+# one with: tests/postgres-remote.sh NAME…
+#
+# Needs: root, setpriv, python3, the user postgres and PostgreSQL 14 to 18 in PGBIN, or in /usr/lib/postgresql. What is
+# missing is skipped and counted.
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/postgres-stage.sh"
+
+# The configuration of a source whose log is received: `connect` with what is given here in its place.
+receiving() {
+  configure "${1:-port = 5432, user = \"postgres\"}" continuous "${2:-$WORK/backstay.toml}"
+  sed -i 's/^physical = .*/physical = { wal = "continuous", receive = { interval = "1s" } }/' "${2:-$WORK/backstay.toml}"
+}
+
+# A shop whose server archives nothing by itself.
+quiet_shop() {
+  stage
+  receiving
+  new_cluster data "$@"
+  echo "archive_mode = off" >>"$WORK/pg/data/postgresql.conf"
+  start data
+  D=postgres q "create database shop"
+  q "create table mark(n int primary key)"
+}
+
+# Receives in the background, until the server sends.
+receive() {
+  : >"$WORK/received"
+  "$BACKSTAY" wal receive shop/db --json "$@" >"$WORK/received" 2>"$WORK/received.err" &
+  RECEIVER=$!
+  wait_for_event receiving
+}
+
+wait_for_event() {
+  local n
+  for n in $(seq 300); do
+    ! grep -q "\"message_type\":\"$1\"" "$WORK/received" || return 0
+    [ -e "/proc/$RECEIVER" ] || break
+    sleep 0.1
+  done
+  cat "$WORK/received" "$WORK/received.err"
+  fail "the receiver does not say $1"
+}
+
+# A warning with these words.
+wait_for_warning() {
+  local n
+  for n in $(seq 300); do
+    ! grep -q "$1" "$WORK/received.err" || return 0
+    sleep 0.1
+  done
+  cat "$WORK/received" "$WORK/received.err"
+  fail "the receiver does not warn: $1"
+}
+
+# Ends the receiver as a service manager does.
+end_receiver() {
+  local rc=0
+  kill -TERM "$RECEIVER"
+  wait "$RECEIVER" || rc=$?
+  [ "$rc" = 0 ] || { cat "$WORK/received.err"; fail "exit $rc of a receiver that was told to end"; }
+}
+
+kill_receiver() {
+  kill -9 "$RECEIVER"
+  wait "$RECEIVER" 2>/dev/null || true
+}
+
+# Everything that was written so far, on the server of port $1, was stored.
+received() {
+  local port=${1:-5432} want at n
+  want=$(P=$port q "select case when pg_is_in_recovery() then pg_last_wal_receive_lsn() else pg_current_wal_flush_lsn() end")
+  for n in $(seq 300); do
+    at=$(grep -E '"message_type":"(part|segment|receiving)"' "$WORK/received" | tail -n 1 | sed 's/.*"lsn":"\([^"]*\)".*/\1/')
+    [ -z "$at" ] || [ "$(P=$port q "select '$at'::pg_lsn >= '$want'::pg_lsn")" != t ] || return 0
+    sleep 0.1
+  done
+  cat "$WORK/received" "$WORK/received.err"
+  fail "the log up to $want is not stored"
+}
+
+# Every part of the log is of this many gaps.
+gaps_are() {
+  local found
+  bs wal status shop/db --json
+  found=$("$PYTHON" -c 'import json,sys; print(len(json.load(open(sys.argv[1]))["gaps"]))' "$WORK/out")
+  [ "$found" = "$1" ] || { cat "$WORK/out"; fail "$found gaps, wanted $1"; }
+}
+
+# Lets the server of port 5432 remove all log that nobody asked it to keep.
+forget_log() {
+  local n
+  for n in 1 2 3 4; do
+    q "create table forget_$n as select repeat('x', 500) from generate_series(1, 4000); drop table forget_$n; select pg_switch_wal(); checkpoint" >/dev/null
+  done
+}
+
+slots() {
+  q "select count(*) from pg_replication_slots"
+}
+
+# ---- receiving ----
+
+case_what_was_committed_seconds_before_a_crash_comes_back() {
+  quiet_shop --wal-segsize=1
+  receive
+  q "insert into mark values (1)"
+  bs backup shop/db
+  q "insert into mark select generate_series(2, 20)"
+  received
+  local moment
+  moment=$(q "select clock_timestamp()")
+  sleep 0.2
+  q "insert into mark values (21)"
+  received
+  # Nothing was shut down, and no segment is complete that has the last row.
+  crash data
+  end_receiver
+  comes_back_as r1 "$(seq -s, 1 21)"
+  comes_back_as r2 "$(seq -s, 1 20)" --at "$moment"
+  bs wal status shop/db
+  grep -q 'in part' "$WORK/out" || { cat "$WORK/out"; fail "no word of the segment that is being written"; }
+  bs pitr windows shop/db
+  gaps_are 0
+}
+
+case_a_receiver_that_is_killed_again_and_again_loses_nothing() {
+  quiet_shop --wal-segsize=1
+  pg pgbench -q -i -s 1 -h "$WORK/pg/socket" -U postgres shop >/dev/null 2>&1
+  receive
+  bs backup shop/db
+  local n load
+  pg pgbench -n -c 2 -R 300 -T 60 -h "$WORK/pg/socket" -U postgres shop >/dev/null 2>&1 &
+  load=$!
+  for n in 1 2 3 4 5; do
+    q "insert into mark values ($n)"
+    sleep 0.$((n * 37 % 90 + 10))
+    kill_receiver
+    receive
+  done
+  kill $load
+  wait $load 2>/dev/null || true
+  q "insert into mark values (6)"
+  received
+  crash data
+  end_receiver
+  gaps_are 0
+  bs restore shop/db --target "$WORK/pg/r1"
+  start r1 5433
+  [ "$(rows)" = 1,2,3,4,5,6 ] || fail "rows $(rows)"
+  [ "$(P=5433 q 'select sum(abalance) = (select sum(delta) from pgbench_history) from pgbench_accounts')" = t ] || fail "half a transaction"
+  sound
+}
+
+case_a_server_that_is_restarted_is_waited_for() {
+  quiet_shop --wal-segsize=1
+  receive
+  q "insert into mark values (1)"
+  bs backup shop/db
+  stop data
+  wait_for_warning 'tried again'
+  start data
+  q "insert into mark values (2)"
+  for _ in $(seq 300); do
+    [ "$(grep -c '"message_type":"receiving"' "$WORK/received")" -lt 2 ] || break
+    sleep 0.1
+  done
+  received
+  crash data
+  start data
+  q "insert into mark values (3)"
+  received
+  crash data
+  end_receiver
+  gaps_are 0
+  comes_back_as r1 1,2,3
+}
+
+case_a_slot_that_is_gone_is_made_again_only_where_nothing_is_lost() {
+  quiet_shop --wal-segsize=1
+  receive
+  q "insert into mark values (1)"
+  bs backup shop/db
+  received
+  end_receiver
+  # The slot is gone, the log is not.
+  q "select pg_drop_replication_slot('backstay_shop_db')" >/dev/null
+  q "insert into mark values (2)"
+  receive
+  grep -q '"slot_made":true' "$WORK/received" || { cat "$WORK/received"; fail "not said that the slot was made"; }
+  received
+  gaps_are 0
+  comes_back_as r1 1,2
+  end_receiver
+  # Both are gone.
+  q "select pg_drop_replication_slot('backstay_shop_db')" >/dev/null
+  forget_log
+  expect 20 wal receive shop/db
+  told_in_one_line
+  grep -q -- --new-slot "$WORK/err" || { cat "$WORK/err"; fail "not said what to do"; }
+  [ "$(slots)" = 0 ] || fail "a slot was left that nobody uses"
+  receive --new-slot
+  grep -q '"message_type":"gap"' "$WORK/received" || { cat "$WORK/received"; fail "no word of the gap"; }
+  q "insert into mark values (3)"
+  received
+  gaps_are 1
+  # To the end leads no way any more, and before the gap nothing changed.
+  expect 1 restore shop/db --target "$WORK/pg/r2"
+  told_in_one_line
+  [ ! -e "$WORK/pg/r2" ] || fail "something was made though the log has a gap"
+  comes_back_as r3 1 --at immediate
+  bs backup shop/db
+  comes_back_as r4 1,2,3
+  end_receiver
+}
+
+case_a_slot_that_the_server_gave_up_is_named() {
+  quiet_shop --wal-segsize=1
+  receive
+  q "insert into mark values (1)"
+  bs backup shop/db
+  received
+  end_receiver
+  q "alter system set max_slot_wal_keep_size = '2MB'; "
+  q "select pg_reload_conf()" >/dev/null
+  forget_log
+  forget_log
+  [ "$(q "select wal_status from pg_replication_slots")" = lost ] || fail "the slot is not lost"
+  expect 20 wal receive shop/db
+  told_in_one_line
+  grep -q backstay_shop_db "$WORK/err" && grep -q -- --new-slot "$WORK/err" || { cat "$WORK/err"; fail "not said which slot, and what to do"; }
+  receive --new-slot
+  q "insert into mark values (2)"
+  received
+  gaps_are 1
+  end_receiver
+}
+
+case_a_repository_that_is_away_for_a_while_costs_nothing() {
+  quiet_shop --wal-segsize=1
+  receive
+  q "insert into mark values (1)"
+  bs backup shop/db
+  received
+  chmod 000 "$R/ledger"
+  q "insert into mark values (2)"
+  wait_for_warning 'tried again'
+  local n
+  for n in 1 2 3; do
+    q "create table t$n as select repeat('x', 500) from generate_series(1, 4000)"
+    q "select pg_switch_wal()" >/dev/null
+  done
+  [ -e "/proc/$RECEIVER" ] || { cat "$WORK/received.err"; fail "the receiver gave up"; }
+  [ "$(q "select pg_current_wal_lsn() - restart_lsn > 2000000 from pg_replication_slots")" = t ] || fail "the server does not keep what is not stored"
+  chmod 700 "$R/ledger"
+  received
+  gaps_are 0
+  crash data
+  end_receiver
+  comes_back_as r1 1,2
+}
+
+case_a_promotion_is_followed_while_receiving() {
+  quiet_shop --wal-segsize=1
+  q "insert into mark values (1)"
+  pg pg_basebackup -h "$WORK/pg/socket" -U postgres -D "$WORK/pg/standby" -R -c fast -X stream
+  pg pg_ctl -D "$WORK/pg/standby" -l "$WORK/pg/standby.log" -o "-p 5434" -w start >/dev/null
+  receiving 'port = 5434, user = "postgres"'
+  receive
+  # What a standby needs to be backed up comes from its primary.
+  (while sleep 0.5; do q "select txid_current(); select pg_switch_wal()" >/dev/null 2>&1 || exit 0; done) &
+  local nudge=$!
+  bs backup shop/db
+  kill $nudge
+  q "insert into mark values (2)"
+  for _ in $(seq 100); do [ "$(rows 5434 2>/dev/null)" != 1,2 ] || break; sleep 0.1; done
+  received 5434
+  crash data
+  pg pg_ctl -D "$WORK/pg/standby" -w promote >/dev/null
+  P=5434 q "insert into mark values (3)"
+  for _ in $(seq 300); do
+    ! grep -q '"message_type":"receiving".*"timeline":2' "$WORK/received" || break
+    sleep 0.1
+  done
+  received 5434
+  crash standby
+  end_receiver
+  gaps_are 0
+  comes_back_as r1 1,2,3
+  comes_back_as r2 1,2 --timeline 1
+}
+
+case_receiving_and_archive_command_live_side_by_side() {
+  stage
+  receiving
+  shop --wal-segsize=1
+  receive
+  q "insert into mark values (1)"
+  bs backup shop/db
+  local n
+  for n in 2 3 4; do
+    q "insert into mark values ($n)"
+    archived
+  done
+  received
+  [ "$(q "select failed_count from pg_stat_archiver")" = 0 ] || fail "archive_command failed beside the receiver"
+  gaps_are 0
+  end_receiver
+  # What the other one archived meanwhile is not fetched again.
+  q "insert into mark values (5)"
+  archived
+  receive
+  q "insert into mark values (6)"
+  received
+  crash data
+  end_receiver
+  gaps_are 0
+  comes_back_as r1 1,2,3,4,5,6
+}
+
+case_parts_of_segments_that_are_complete_go_with_a_prune() {
+  quiet_shop --wal-segsize=1
+  receive
+  q "insert into mark values (1)"
+  bs backup shop/db
+  local n before
+  for n in 2 3 4; do
+    q "insert into mark values ($n)"
+    received
+    q "select pg_switch_wal()" >/dev/null
+    received
+  done
+  q "insert into mark values (5)"
+  received
+  before=$(in_ledger)
+  bs prune -r "$R"
+  [ "$(in_ledger)" -lt "$before" ] || fail "a prune left all $before objects"
+  crash data
+  end_receiver
+  gaps_are 0
+  comes_back_as r1 1,2,3,4,5
+}
+
+case_who_may_not_receive_is_told_which_line_is_missing() {
+  quiet_shop
+  q "create role watcher login password 'sesame-7731'; create role plain login password 'sesame-7731'; alter role watcher replication"
+  printf '%s\n' 'local all watcher,plain scram-sha-256' 'local replication plain scram-sha-256' 'local replication watcher reject' |
+    cat - "$WORK/pg/data/pg_hba.conf" >"$WORK/hba"
+  cat "$WORK/hba" >"$WORK/pg/data/pg_hba.conf"
+  q "select pg_reload_conf()" >/dev/null
+  echo "sesame-7731" >"$WORK/right"
+  echo "sesame-7732" >"$WORK/wrong"
+  chown postgres "$WORK/right" "$WORK/wrong"
+  chmod 600 "$WORK/right" "$WORK/wrong"
+  not_let_in() {
+    expect 20 wal receive shop/db
+    told_in_one_line
+    ! grep -r 'sesame-773' "$WORK/out" "$WORK/err" || fail "there is the password"
+  }
+  receiving "port = 5432, user = \"watcher\", password = \"file:$WORK/wrong\""
+  not_let_in
+  grep -q 'password authentication failed' "$WORK/err" || { cat "$WORK/err"; fail "not said why"; }
+  local user
+  for user in plain watcher; do
+    receiving "port = 5432, user = \"$user\", password = \"file:$WORK/right\""
+    not_let_in
+    grep -q "local replication $user" "$WORK/err" && grep -q "alter role $user replication" "$WORK/err" || { cat "$WORK/err"; fail "not said what $user needs"; }
+  done
+  [ "$(slots)" = 0 ] || fail "a slot was left"
+  sed -i 's/^local replication watcher .*/local replication watcher scram-sha-256/' "$WORK/pg/data/pg_hba.conf"
+  q "select pg_reload_conf()" >/dev/null
+  receive
+  q "insert into mark values (1)"
+  received
+  # Another one does not disturb it.
+  local rc=0
+  timeout 3 "$BACKSTAY" wal receive shop/db >"$WORK/out" 2>"$WORK/err" || rc=$?
+  grep -q 'is active' "$WORK/err" || { cat "$WORK/err"; fail "not said that somebody else receives (exit $rc)"; }
+  end_receiver
+  # A cluster that was made anew is not taken for the old one.
+  stop data
+  new_cluster other
+  echo "archive_mode = off" >>"$WORK/pg/other/postgresql.conf"
+  start other
+  D=postgres q "create database shop"
+  receiving
+  expect 1 wal receive shop/db
+  told_in_one_line
+  [ "$(slots)" = 0 ] || fail "a slot was left on a stranger"
+}
+
+run_cases "$@"
