@@ -391,4 +391,183 @@ case_who_may_not_receive_is_told_which_line_is_missing() {
   [ "$(slots)" = 0 ] || fail "a slot was left on a stranger"
 }
 
+# ---- backups through the server ----
+
+# The configuration of a source whose files the server sends, as a role with nothing but REPLICATION.
+from_server() {
+  configure "${1:-port = 5432, user = \"taker\"}" "${2:-continuous}"
+  sed -i "s/^physical = .*/physical = { method = \"remote\", wal = \"${2:-continuous}\" }/" "$WORK/backstay.toml"
+}
+
+# A shop with a tablespace, unlogged tables and some data, and a role that may take it.
+remote_shop() {
+  stage
+  shop "$@"
+  pg pgbench -q -i -s 3 -h "$WORK/pg/socket" -U postgres shop >/dev/null 2>&1
+  pg mkdir "$WORK/pg/ts"
+  q "create tablespace fast location '$WORK/pg/ts'"
+  q "create table outside tablespace fast as select generate_series(1, 1000) n"
+  q "create unlogged table fleeting as select generate_series(1, 1000) n"
+  q "create role taker login replication"
+  from_server
+}
+
+way_was() {
+  head -n 1 "$WORK/out" | grep -q "\"method\":\"$1\"" || { cat "$WORK/out"; fail "not said that the way was $1"; }
+}
+
+case_a_cluster_comes_through_its_server_and_back_byte_for_byte() {
+  remote_shop --wal-segsize=1
+  q "insert into mark values (1)"
+  q "checkpoint"
+  local load first read added whole moment
+  bs backup shop/db --json
+  way_was remote
+  whole=$(summary_of data_added)
+  first=$(summary_of snapshot_id)
+  q "insert into mark values (2)"
+  bs backup shop/db --json
+  read=$(summary_of bytes_read)
+  added=$(summary_of data_added)
+  echo "measured: $read bytes came, the first time $whole and the second time $added of them were new"
+  [ "$added" -lt $((whole / 10)) ] || fail "the second backup added $added bytes, the first one $whole"
+  # And one while it is written to.
+  pg pgbench -n -c 2 -R 100 -T 20 -h "$WORK/pg/socket" -U postgres shop >/dev/null 2>&1 &
+  load=$!
+  bs backup shop/db
+  wait $load || true
+  q "insert into mark values (3)"
+  moment=$(q "select clock_timestamp()")
+  sleep 0.1
+  q "insert into mark values (4)"
+  archived
+  bs restore shop/db --target "$WORK/pg/r1"
+  start r1 5433
+  [ "$(rows)" = 1,2,3,4 ] || fail "rows $(rows)"
+  [ "$(P=5433 q 'select sum(abalance) = (select sum(delta) from pgbench_history) from pgbench_accounts')" = t ] || fail "half a transaction"
+  [ "$(P=5433 q "select count(*) from outside")" = 1000 ] || fail "the tablespace"
+  [ "$(P=5433 q "select count(*) from fleeting")" = 0 ] || fail "the unlogged table is not empty"
+  P=5433 q "insert into fleeting values (1)"
+  [ "$(P=5433 q "select pg_tablespace_location(oid) from pg_tablespace where spcname = 'fast'")" = "$WORK/pg/r1-tablespaces/fast" ] || fail "the tablespace is elsewhere"
+  stop r1
+  pg pg_checksums -D "$WORK/pg/r1" --check >"$WORK/out" 2>&1 || { tail -n 5 "$WORK/out"; fail "pg_checksums"; }
+  rm -rf "$WORK"/pg/r1*
+  bs restore shop/db --base "$first" --at immediate --target "$WORK/pg/r2"
+  start r2 5433
+  [ "$(rows)" = 1 ] || fail "rows $(rows) at the end of the first backup"
+  stop r2
+  # Over what is there, to a moment.
+  bs restore shop/db --at "$moment" --target "$WORK/pg/r2" --delta --confirm "$WORK/pg/r2" --tablespace "fast=$WORK/pg/r2-tablespaces/fast"
+  start r2 5433
+  [ "$(rows)" = 1,2,3 ] || fail "rows $(rows) after a delta restore"
+  stop r2
+  # One table of it.
+  bs restore shop/db --at "$moment" --table public.mark --to "$WORK/pg/mark.dump"
+  pg pg_restore -l "$WORK/pg/mark.dump" | grep 'TABLE DATA public mark' >/dev/null || fail "the table in the file"
+  no_server_of_its_own_is_left
+  sound
+}
+
+case_both_ways_store_the_same_files() {
+  remote_shop
+  q "vacuum freeze"
+  q "checkpoint"
+  bs backup shop/db --json
+  way_was remote
+  bs ls -r "$R" latest
+  grep -v '/$' "$WORK/out" | sed 's/.* \//\//' | grep -v -e pg_xact -e pg_wal | LC_ALL=C sort >"$WORK/remote.list"
+  sed -i 's/method = "remote"/method = "local"/; s/user = "taker"/user = "postgres"/' "$WORK/backstay.toml"
+  bs backup shop/db --json
+  way_was local
+  local added whole
+  added=$(summary_of data_added)
+  whole=$(summary_of total_bytes_processed)
+  echo "measured: of $whole bytes, $added were new to the local backup after the remote one"
+  [ "$added" -lt $((whole / 10)) ] || fail "a local backup added $added of $whole bytes to the remote one"
+  bs ls -r "$R" latest
+  grep -v '/$' "$WORK/out" | sed 's/.* \//\//' | grep -v -e pg_xact -e pg_wal | LC_ALL=C sort >"$WORK/local.list"
+  diff "$WORK/remote.list" "$WORK/local.list" >"$WORK/diff" || { head -n 20 "$WORK/diff"; fail "the two ways store different files"; }
+  # Where the data directory is out of reach, the way is found by itself, and said.
+  sed -i 's/method = "local"/method = "auto"/' "$WORK/backstay.toml"
+  mv "$WORK/pg/data" "$WORK/pg/hidden"
+  bs backup shop/db
+  grep -q 'taking the files from the server: ' "$WORK/err" || { cat "$WORK/err"; fail "not said which way and why"; }
+  mv "$WORK/pg/hidden" "$WORK/pg/data"
+}
+
+case_without_an_archive_the_server_sends_its_log_along() {
+  stage
+  new_cluster data --wal-segsize=1
+  echo "archive_mode = off" >>"$WORK/pg/data/postgresql.conf"
+  start data
+  D=postgres q "create database shop"
+  q "create table mark(n int primary key); insert into mark values (1); create role taker login replication"
+  from_server 'port = 5432, user = "taker"' off
+  bs backup shop/db --json
+  way_was remote
+  q "insert into mark values (2)"
+  comes_back_as r1 1 --at immediate
+}
+
+case_a_remote_backup_that_is_killed_or_whose_server_dies_leaves_nothing() {
+  remote_shop
+  local delay pid rc
+  for delay in 0.3 0.8; do
+    "$BACKSTAY" backup shop/db --compression zstd:19 >"$WORK/out" 2>"$WORK/err" &
+    pid=$!
+    sleep $delay
+    [ -e "/proc/$pid/exe" ] || { cat "$WORK/err"; fail "it ended before it could be killed"; }
+    kill -9 $pid
+    wait $pid 2>/dev/null || true
+  done
+  "$BACKSTAY" backup shop/db --compression zstd:19 >"$WORK/out" 2>"$WORK/err" &
+  pid=$! rc=0
+  for _ in $(seq 200); do
+    [ "$(q "select count(*) from pg_stat_progress_basebackup where phase = 'streaming database files'")" = 0 ] || break
+    sleep 0.02
+  done
+  crash data
+  wait $pid || rc=$?
+  [ $rc = 20 ] || { cat "$WORK/err"; fail "exit $rc of a backup whose server died, wanted 20"; }
+  told_in_one_line
+  [ -z "$(snapshot_ids)" ] || fail "there is a snapshot of a backup that did not end"
+  [ -z "$(find "$WORK/cache" -path '*/scratch/*' -type f)" ] || fail "something was left on the disk"
+  start data
+  q "insert into mark values (1)"
+  bs backup shop/db
+  comes_back_as r1 1
+  sound
+}
+
+case_a_damaged_page_is_named_by_a_remote_backup() {
+  remote_shop
+  local file
+  file=$(q "select pg_relation_filepath('pgbench_accounts')")
+  stop data
+  printf x | dd of="$WORK/pg/data/$file" bs=1 seek=$((3 * 8192 + 4000)) conv=notrunc status=none
+  printf x | dd of="$WORK/pg/data/$file" bs=1 seek=$((700 * 8192 + 4000)) conv=notrunc status=none
+  start data
+  # Who may not ask for the page again says so.
+  expect 3 backup shop/db
+  grep "$file" "$WORK/err" | grep 'block 3, 700' | grep -q pg_read_server_files || { cat "$WORK/err"; fail "not said which pages, and what is not known"; }
+  q "grant pg_read_server_files to taker; grant execute on function pg_read_binary_file(text, bigint, bigint, boolean) to taker"
+  expect 3 backup shop/db
+  grep "$file" "$WORK/err" | grep 'block 3, 700' | grep -q 'is damaged there' || { cat "$WORK/err"; fail "not said that they are damaged"; }
+}
+
+case_who_may_not_be_taken_is_told_what_is_missing() {
+  remote_shop
+  q "alter role taker noreplication"
+  expect 20 backup shop/db
+  told_in_one_line
+  grep -q 'alter role taker replication' "$WORK/err" && grep -q 'pg_hba.conf' "$WORK/err" || { cat "$WORK/err"; fail "not said what is missing"; }
+  q "alter role taker replication"
+  sed -i '1i local replication all reject' "$WORK/pg/data/pg_hba.conf"
+  q "select pg_reload_conf()" >/dev/null
+  expect 20 backup shop/db
+  told_in_one_line
+  grep -q 'local replication taker' "$WORK/err" || { cat "$WORK/err"; fail "not said which line is missing"; }
+  [ -z "$(snapshot_ids)" ] || fail "there is a snapshot of a backup that was refused"
+}
+
 run_cases "$@"

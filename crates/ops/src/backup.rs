@@ -138,8 +138,24 @@ pub struct Report {
     pub seconds: f64,
 }
 
+/// Where the files of a database server come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// From its directory.
+    Directory,
+    /// From the server itself.
+    Server,
+}
+
 /// How far it is.
 pub enum Step<'a> {
+    /// The files of a database server are about to be taken.
+    Begins {
+        /// Where from.
+        way: Way,
+        /// Why so, where nobody asked for it.
+        because: Option<&'a str>,
+    },
     /// What the previous run found, as an estimate of what is to be done.
     Expect {
         /// Entries.

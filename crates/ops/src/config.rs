@@ -23,9 +23,9 @@ use std::path::PathBuf;
 pub use load::Files;
 pub use reference::Reference;
 pub use schema::{
-    Connect, Credentials, Defaults, Dump, DumpName, FilesSource, Logical, Physical, Platform, PlatformName,
-    PostgresSource, Receive, Repository, RepositoryName, Settings, Size, Slot, Source, SourceName, Span, SslMode, Version,
-    Wal,
+    Connect, Credentials, Defaults, Dump, DumpName, FilesSource, Logical, Method, Physical, Platform, PlatformName,
+    PostgresSource, Receive, Repository, RepositoryName, Settings, Size, Slot, Source, SourceName, Span, SslMode,
+    Version, Wal,
 };
 pub use tree::{Place, Problem};
 

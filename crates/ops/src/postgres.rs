@@ -15,7 +15,7 @@ pub mod pitr;
 pub mod receive;
 pub mod recover;
 
-use crate::config::{PostgresSource, Receive, SslMode, Wal};
+use crate::config::{Method, PostgresSource, Receive, SslMode, Wal};
 use crate::failure::{Exit, Failure};
 use receive::Receiving;
 use repo::{DomainId, Repository, Snapshot};
@@ -37,6 +37,8 @@ pub struct Cluster {
     pub data_directory: Option<PathBuf>,
     /// Where its programs are; looked for when `None`.
     pub bin: Option<PathBuf>,
+    /// Where its files come from.
+    pub method: Method,
     /// Tables whose rows are counted at each backup.
     pub count_tables: Vec<String>,
     /// After how many backups a file that looks unchanged is read again.
@@ -78,6 +80,7 @@ impl Cluster {
             },
             data_directory: source.data_directory.clone(),
             bin: source.bin.clone(),
+            method: physical.as_ref().map_or(Method::Auto, |physical| physical.method),
             count_tables: source.count_tables.clone(),
             verify_every: physical.as_ref().map_or(VERIFY_EVERY, |physical| physical.verify_every),
             receiving: receiving(name, physical.as_ref().map_or(&Receive::default(), |physical| &physical.receive)),

@@ -351,6 +351,17 @@ impl Capture<'_> {
         self.note_content(cut.id)
     }
 
+    /// Stores a chunk that belongs to no entry yet, unless it is known. [`Capture::reuse`] gives it to one later in this run:
+    /// for content that comes in another order than its entries.
+    ///
+    /// # Errors
+    /// As [`Capture::chunk`].
+    pub fn store_ahead(&mut self, cut: Cut) -> Result<ChunkId> {
+        self.look_up()?;
+        self.engine.put(ChunkKind::Content, cut.id, &cut.data)?;
+        Ok(cut.id)
+    }
+
     /// Adds stored chunks to the entry that is given next, if all of them are there; otherwise adds none and returns
     /// `false`.
     ///

@@ -10,5 +10,6 @@ pub mod files;
 pub mod fuzzing;
 mod leftover;
 pub mod postgres;
+mod spill;
 pub mod sqlite;
 pub mod stream;

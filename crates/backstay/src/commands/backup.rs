@@ -3,7 +3,7 @@
 use crate::args::Global;
 use crate::progress::Progress;
 use crate::render::{Render, bytes, clean, duration, shown};
-use ops::backup::{Act, Files, Reading, Report, Request, SourceRun, Step, What};
+use ops::backup::{Act, Files, Reading, Report, Request, SourceRun, Step, Way, What};
 use ops::config::{Config, PlatformName};
 use ops::{Ctx, Exit, Failure, Locator, select};
 use repo::{Assurance, Compression, Repository};
@@ -141,6 +141,7 @@ fn run_one(
     let progress = Progress::start(out, global.show(), "backup");
     let counters = progress.counters();
     let result = ops::backup::backup(ctx, repository, request, &|step| match step {
+        Step::Begins { way, because } => told_way(out, way, because),
         Step::Expect { entries, bytes } => counters.set_total(entries, bytes),
         Step::Done { entries, bytes, path } => {
             counters.files.fetch_add(entries, Relaxed);
@@ -153,6 +154,19 @@ fn run_one(
     progress.finish();
     let report = result?;
     Ok(told(out, request, &report))
+}
+
+/// Which way a cluster is taken; that it is from the server is worth a word where nobody asked for it.
+fn told_way(out: &Render, way: Way, because: Option<&str>) {
+    let method = match way {
+        Way::Directory => "local",
+        Way::Server => "remote",
+    };
+    out.event("begin", &json!({ "method": method, "because": because }));
+    if let (Way::Server, false) = (way, out.is_quiet() || out.is_json()) {
+        let because = because.map(|why| format!(": {}", clean(why))).unwrap_or_default();
+        out.complain(&format!("taking the files from the server{because}"));
+    }
 }
 
 /// The words that name platforms and sources of the configuration, with the configuration; `None` where all are paths.

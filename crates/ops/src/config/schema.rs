@@ -161,6 +161,8 @@ keys! {
 
     /// A physical backup of a PostgreSQL cluster.
     pub struct Physical {
+        /// Where the files come from.
+        method: Method = Method::Auto,
         /// Which WAL is kept.
         wal: Wal = Wal::Continuous,
         /// After how many backups a file that looks unchanged is read again.
@@ -209,6 +211,16 @@ keys! {
 }
 
 choices! {
+    /// Where the files of a physical backup come from.
+    pub enum Method {
+        /// From the data directory where it can be read on this machine, and otherwise from the server.
+        Auto = "auto",
+        /// From the data directory: only what changed is read.
+        Local = "local",
+        /// From the server, over the connection: all of it is sent, and only what changed is stored.
+        Remote = "remote",
+    }
+
     /// Which WAL is kept beside a physical backup.
     pub enum Wal {
         /// All of it: any time between two backups can be restored to.
@@ -243,7 +255,7 @@ pub enum Source {
     /// Files and directories.
     Files(FilesSource),
     /// A PostgreSQL cluster.
-    Postgres(PostgresSource),
+    Postgres(Box<PostgresSource>),
     /// Something of this kind, which this version knows by name only.
     Later(String),
 }
@@ -275,7 +287,7 @@ impl Field for Source {
         let rest = Node { place: node.place.clone(), value: Value::Table(table) };
         match kind.as_str() {
             "files" => FilesSource::read(&rest, at, reader).map(Source::Files),
-            "postgres" => PostgresSource::read(&rest, at, reader).map(Source::Postgres),
+            "postgres" => PostgresSource::read(&rest, at, reader).map(Box::new).map(Source::Postgres),
             later if LATER_KINDS.contains(&later) => {
                 reader.unused(Later::Kind, later, &entry.node.place);
                 Some(Source::Later(kind))

@@ -5,20 +5,20 @@
 
 use super::archive::Archive;
 use super::{Cluster, KIND};
-use crate::backup::{Act, Report, Request, Step, Taken, conclude};
-use crate::config::Wal;
+use crate::backup::{Act, Report, Request, Step, Taken, Way, conclude};
+use crate::config::{Method, Wal};
 use crate::ctx::Ctx;
 use crate::failure::{Exit, Failure};
 use repo::ledger::SegmentName;
 use repo::{Outcome, RepoError, Repository, Segments, unpercent_path};
 use sources::files::{CacheSpec, Progress};
-use sources::postgres::base::{BaseError, BasePlan, Facts, Survey};
-use sources::postgres::wal::Name;
+use sources::postgres::base::{self, BaseError, BasePlan, Facts, Survey};
+use sources::postgres::wal::{Name, WalFile};
 use sources::postgres::wire::WireError;
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long the server may take to archive what a backup needs.
@@ -40,7 +40,13 @@ pub fn backup(
     let began = ctx.world.clock.monotonic();
     let plan = BasePlan {
         server: cluster.server.clone(),
+        method: match cluster.method {
+            Method::Auto => base::Method::Auto,
+            Method::Local => base::Method::Local,
+            Method::Remote => base::Method::Remote,
+        },
         data_directory: cluster.data_directory.clone(),
+        brings_log: cluster.log == Wal::Off,
         count_tables: cluster.count_tables.clone(),
         cache: Some(CacheSpec {
             dir: ctx.cache_dir.join("files"),
@@ -68,12 +74,27 @@ pub fn backup(
     }
     let paths = vec![survey.path()];
     let mut capture = repository.capture(request.capture_plan(ctx, KIND, &paths))?;
-    let based = survey.capture(&plan, &mut capture, &|progress: Progress<'_>| {
+    let (way, because) = match survey.is_remote() {
+        true => (Way::Server, survey.because().map(str::to_owned)),
+        false => (Way::Directory, None),
+    };
+    on(Step::Begins { way, because: because.as_deref() });
+    let mut refused = None;
+    let mut keep = |name: &str, bytes: &[u8]| {
+        let kept = WalFile::parse(name).map(|file| archive.keep(ctx, (Path::new(name), file), bytes)).transpose();
+        refused = kept.err();
+        refused.is_none()
+    };
+    let based = survey.capture(&plan, &mut capture, &mut keep, &|progress: Progress<'_>| {
         on(Step::Done { entries: progress.entries, bytes: progress.bytes, path: progress.path });
-    })?;
+    });
+    let based = match (based, refused) {
+        (Err(_), Some(why)) => return Err(why),
+        (based, _) => based?,
+    };
     let mut outcome = Outcome::default();
     if request.act == Act::Do {
-        wait_for_log(ctx, &archive, cluster, &based.facts)?;
+        wait_for_log(ctx, &archive, (cluster, way), &based.facts)?;
         let facts = serde_json::to_value(&based.facts);
         outcome.facts = Some(facts.map_err(|e| RepoError::Limit(format!("what the cluster says about itself: {e}")))?);
         let segment = |number| SegmentName { timeline: based.facts.timeline, number };
@@ -91,7 +112,12 @@ pub fn backup(
 
 /// Waits until the archive has every segment that the backup needs. Those that the server does not archive are taken from its
 /// directory where they still are.
-fn wait_for_log(ctx: &Ctx, archive: &Archive<'_>, cluster: &Cluster, facts: &Facts) -> Result<(), Failure> {
+fn wait_for_log(
+    ctx: &Ctx,
+    archive: &Archive<'_>,
+    (cluster, way): (&Cluster, Way),
+    facts: &Facts,
+) -> Result<(), Failure> {
     let mut missing: VecDeque<u64> = (facts.first_segment()..=facts.last_segment()).collect();
     let data = unpercent_path(&facts.data_directory);
     let wal = PathBuf::from(OsStr::from_bytes(&data)).join("pg_wal");
@@ -104,6 +130,11 @@ fn wait_for_log(ctx: &Ctx, archive: &Archive<'_>, cluster: &Cluster, facts: &Fac
         }
         let Some(next) = missing.front() else { return Ok(()) };
         let name = Name::of(facts.timeline, *next, facts.segment_bytes).to_string();
+        if (cluster.log, way) == (Wal::Off, Way::Server) {
+            let what = format!("the server did not send {name}, and without it this backup is worth nothing");
+            return Err(Failure::new(Exit::SourceUnreachable, "wal-not-archived", what)
+                .help("let it keep more of its log: wal_keep_size"));
+        }
         if cluster.log == Wal::Off {
             archive.push(ctx, &wal.join(name))?;
             continue;
@@ -117,7 +148,9 @@ fn wait_for_log(ctx: &Ctx, archive: &Archive<'_>, cluster: &Cluster, facts: &Fac
                 ARCHIVE_PATIENCE.as_secs()
             );
             let help = match facts.standby {
-                false => "look at pg_stat_archiver, archive_mode and archive_command of the server, and at its log",
+                false => {
+                    "look at pg_stat_archiver, archive_mode and archive_command of the server, or at `backstay wal receive`"
+                }
                 true => "the primary must archive to the same source; select pg_switch_wal() there if it is idle",
             };
             return Err(Failure::new(Exit::SourceUnreachable, "wal-not-archived", what).help(help));
@@ -146,6 +179,9 @@ impl From<BaseError> for Failure {
         match e {
             BaseError::Server(e) => e.into(),
             BaseError::Repo(e) => e.into(),
+            BaseError::NotLetIn { what, needs } => {
+                Failure::new(Exit::SourceUnreachable, "replication-refused", what).help(needs)
+            }
             BaseError::Source(what) => Failure::new(Exit::SourceUnreachable, "source-failed", what)
                 .help("no snapshot was made; run this on the server's machine, as the user that the server runs as"),
         }

@@ -334,9 +334,11 @@ pub fn runs_on(data: &Path) -> Option<i32> {
 
 /// A configuration for a cluster whose own lay outside its data directory.
 fn substitute(facts: &Facts) -> String {
-    let mut text = String::from(
-        "# The configuration of this cluster was kept outside its data directory; it is in the snapshot as:\n",
-    );
+    let mut text = String::from("# The configuration of this cluster was kept outside its data directory");
+    text.push_str(match facts.configuration.is_empty() {
+        true => ". The server, which sent the files, did not send it.\n",
+        false => "; it is in the snapshot as:\n",
+    });
     for path in &facts.configuration {
         text.push_str(&format!("#   {path}\n"));
     }
