@@ -266,6 +266,8 @@ case_a_promotion_is_followed_while_receiving() {
   quiet_shop --wal-segsize=1
   q "insert into mark values (1)"
   pg pg_basebackup -h "$WORK/pg/socket" -U postgres -D "$WORK/pg/standby" -R -c fast -X stream
+  # In words that servers of all versions know.
+  echo "primary_conninfo = 'host=$WORK/pg/socket port=5432 user=postgres'" >>"$WORK/pg/standby/postgresql.auto.conf"
   pg pg_ctl -D "$WORK/pg/standby" -l "$WORK/pg/standby.log" -o "-p 5434" -w start >/dev/null
   receiving 'port = 5434, user = "postgres"'
   receive
@@ -276,6 +278,7 @@ case_a_promotion_is_followed_while_receiving() {
   kill $nudge
   q "insert into mark values (2)"
   for _ in $(seq 100); do [ "$(rows 5434 2>/dev/null)" != 1,2 ] || break; sleep 0.1; done
+  [ "$(rows 5434)" = 1,2 ] || { tail -n 5 "$WORK/pg/standby.log"; fail "the standby does not follow"; }
   received 5434
   crash data
   pg pg_ctl -D "$WORK/pg/standby" -w promote >/dev/null
@@ -450,7 +453,8 @@ case_a_cluster_comes_through_its_server_and_back_byte_for_byte() {
   P=5433 q "insert into fleeting values (1)"
   [ "$(P=5433 q "select pg_tablespace_location(oid) from pg_tablespace where spcname = 'fast'")" = "$WORK/pg/r1-tablespaces/fast" ] || fail "the tablespace is elsewhere"
   stop r1
-  pg pg_checksums -D "$WORK/pg/r1" --check >"$WORK/out" 2>&1 || { tail -n 5 "$WORK/out"; fail "pg_checksums"; }
+  # It reads its own version's files only.
+  ! pg_checksums --version | grep -q " $MAJOR\." || pg pg_checksums -D "$WORK/pg/r1" --check >"$WORK/out" 2>&1 || { tail -n 5 "$WORK/out"; fail "pg_checksums"; }
   rm -rf "$WORK"/pg/r1*
   bs restore shop/db --base "$first" --at immediate --target "$WORK/pg/r2"
   start r2 5433
@@ -470,6 +474,7 @@ case_a_cluster_comes_through_its_server_and_back_byte_for_byte() {
 
 case_both_ways_store_the_same_files() {
   remote_shop
+  q "grant pg_read_all_settings to taker"
   q "vacuum freeze"
   q "checkpoint"
   bs backup shop/db --json
@@ -487,11 +492,19 @@ case_both_ways_store_the_same_files() {
   bs ls -r "$R" latest
   grep -v '/$' "$WORK/out" | sed 's/.* \//\//' | grep -v -e pg_xact -e pg_wal | LC_ALL=C sort >"$WORK/local.list"
   diff "$WORK/remote.list" "$WORK/local.list" >"$WORK/diff" || { head -n 20 "$WORK/diff"; fail "the two ways store different files"; }
-  # Where the data directory is out of reach, the way is found by itself, and said.
+  # Where the data directory is out of reach, as on another machine, the way is found by itself, and said.
   sed -i 's/method = "local"/method = "auto"/' "$WORK/backstay.toml"
-  mv "$WORK/pg/data" "$WORK/pg/hidden"
+  bs backup shop/db --json
+  way_was local
+  cat >"$WORK/elsewhere" <<SCRIPT
+#!/bin/sh
+exec unshare -m sh -c 'mount -t tmpfs tmpfs "\$0" && exec "\$@"' "$WORK/pg/data" "$BACKSTAY" "\$@"
+SCRIPT
+  chmod 755 "$WORK/elsewhere"
+  BACKSTAY=$WORK/elsewhere
   bs backup shop/db
-  grep -q 'taking the files from the server: ' "$WORK/err" || { cat "$WORK/err"; fail "not said which way and why"; }
+  grep -q "taking the files from the server: .*$WORK/pg/data" "$WORK/err" || { cat "$WORK/err"; fail "not said which way and why"; }
+}
   mv "$WORK/pg/hidden" "$WORK/pg/data"
 }
 
@@ -568,6 +581,137 @@ case_who_may_not_be_taken_is_told_what_is_missing() {
   told_in_one_line
   grep -q 'local replication taker' "$WORK/err" || { cat "$WORK/err"; fail "not said which line is missing"; }
   [ -z "$(snapshot_ids)" ] || fail "there is a snapshot of a backup that was refused"
+}
+
+# ---- encryption ----
+
+# A shop that is reached by TCP on port NETPORT and takes passwords there, with certificates in WORK/pg: ca (which vouches for
+# `server`, of the name localhost, and for `client`, of the role taker), and another, which vouches for nobody.
+network_shop() {
+  need_program openssl
+  stage
+  NETPORT=$("$PYTHON" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+  local who tls=$WORK/pg
+  for who in ca another; do
+    openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj "/CN=$who" -keyout "$tls/$who.key" -out "$tls/$who.pem" 2>"$WORK/openssl" || fail "openssl: $(cat "$WORK/openssl")"
+  done
+  for who in server:localhost client:taker; do
+    openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj "/CN=${who#*:}" -keyout "$tls/${who%:*}.key" -out "$tls/${who%:*}.csr" 2>"$WORK/openssl" || fail "openssl: $(cat "$WORK/openssl")"
+    printf 'subjectAltName = DNS:%s\n' "${who#*:}" >"$WORK/san"
+    openssl x509 -req -in "$tls/${who%:*}.csr" -CA "$tls/ca.pem" -CAkey "$tls/ca.key" -CAcreateserial -days 2 -extfile "$WORK/san" -out "$tls/${who%:*}.pem" 2>"$WORK/openssl" || fail "openssl: $(cat "$WORK/openssl")"
+  done
+  chown postgres "$tls"/*.key "$tls"/*.pem
+  chmod 600 "$tls"/*.key
+  new_cluster data
+  cat >>"$WORK/pg/data/postgresql.conf" <<CONF
+archive_mode = off
+listen_addresses = '127.0.0.1'
+ssl_cert_file = '$tls/server.pem'
+ssl_key_file = '$tls/server.key'
+ssl_ca_file = '$tls/ca.pem'
+CONF
+  echo "host all all 127.0.0.1/32 scram-sha-256
+host replication all 127.0.0.1/32 scram-sha-256" | cat - "$WORK/pg/data/pg_hba.conf" >"$WORK/hba"
+  cat "$WORK/hba" >"$WORK/pg/data/pg_hba.conf"
+  start data "$NETPORT"
+  export P=$NETPORT
+  D=postgres q "create database shop"
+  q "create table mark(n int primary key); create role taker login replication password 'sesame-7731'"
+  echo "sesame-7731" >"$WORK/pg/password"
+  chown postgres "$WORK/pg/password"
+  chmod 600 "$WORK/pg/password"
+}
+
+encrypt() {
+  q "alter system set ssl = $1"
+  q "select pg_reload_conf()" >/dev/null
+  local n
+  for n in $(seq 50); do
+    [ "$(q "show ssl")" != "$1" ] || return 0
+    sleep 0.1
+  done
+  skip "PostgreSQL in $PGBIN cannot encrypt"
+}
+
+# The source by TCP: host, and what else `connect` says.
+over_network() {
+  receiving
+  sed -i "s|^connect = .*|connect = { host = \"$1\", port = $NETPORT, user = \"taker\", database = \"shop\", password = \"file:$WORK/pg/password\"${2:+, $2} }|" "$WORK/backstay.toml"
+}
+
+# The receiver gets through, and this ("t" or "f") is whether its connections are encrypted.
+gets_through() {
+  local found
+  receive
+  found=$(q "select bool_and(ssl) and count(*) = 2 from pg_stat_ssl join pg_stat_activity using (pid) where application_name = 'backstay'")
+  [ "$found" = "$1" ] || fail "encrypted: $found, wanted $1: $(grep ^connect "$WORK/backstay.toml")"
+  end_receiver
+}
+
+is_refused() {
+  expect 20 wal receive shop/db
+  told_in_one_line
+  grep -q "$1" "$WORK/err" || { cat "$WORK/err"; fail "not said: $1"; }
+}
+
+case_connections_are_encrypted_and_servers_known_as_sslmode_says() {
+  network_shop
+  local ca="sslrootcert = \"$WORK/pg/ca.pem\""
+  over_network localhost 'sslmode = "require"'
+  is_refused 'does not encrypt connections'
+  for mode in disable allow prefer; do
+    over_network localhost "sslmode = \"$mode\""
+    gets_through f
+  done
+  encrypt on
+  over_network localhost
+  gets_through t
+  over_network localhost 'sslmode = "allow"'
+  gets_through f
+  for mode in require verify-ca verify-full; do
+    over_network localhost "sslmode = \"$mode\", $ca"
+    gets_through t
+  done
+  # Another name, which is only compared by one of them.
+  over_network 127.0.0.1 "sslmode = \"verify-ca\", $ca"
+  gets_through t
+  over_network 127.0.0.1 "sslmode = \"verify-full\", $ca"
+  is_refused 'its certificate is not that of 127.0.0.1'
+  # Nobody vouches for it.
+  over_network localhost "sslmode = \"verify-full\", sslrootcert = \"$WORK/pg/another.pem\""
+  is_refused 'another.pem vouches for its certificate'
+  over_network localhost "sslmode = \"verify-ca\", sslrootcert = \"$WORK/pg/client.key\""
+  is_refused 'client.key'
+  over_network localhost 'sslmode = "verify-full"'
+  expect 2 config check
+  grep -q sslrootcert "$WORK/out" "$WORK/err" || { cat "$WORK/out" "$WORK/err"; fail "not said what is missing"; }
+  # The server's own certificate, as most are made, is one to be known by.
+  over_network localhost "sslmode = \"verify-full\", sslrootcert = \"$WORK/pg/server.pem\""
+  gets_through t
+}
+
+case_a_certificate_lets_a_role_in_and_a_server_may_insist_on_encryption() {
+  network_shop
+  encrypt on
+  sed -i 's/^host /hostssl /; s/^hostssl replication all .*/hostssl replication all 127.0.0.1\/32 cert/' "$WORK/pg/data/pg_hba.conf"
+  q "select pg_reload_conf()" >/dev/null
+  local own="sslcert = \"$WORK/pg/client.pem\", sslkey = \"$WORK/pg/client.key\""
+  over_network localhost "sslmode = \"verify-full\", sslrootcert = \"$WORK/pg/ca.pem\", $own"
+  gets_through t
+  over_network localhost "sslmode = \"allow\", $own"
+  gets_through t
+  over_network localhost "sslmode = \"disable\""
+  is_refused 'no encryption'
+  over_network localhost "sslmode = \"require\""
+  is_refused 'certificate'
+  # A backup comes the same way.
+  over_network localhost "sslmode = \"require\", $own"
+  sed -i 's/^physical = .*/physical = { wal = "off", method = "remote" }/' "$WORK/backstay.toml"
+  q "insert into mark values (1)"
+  bs backup shop/db --json
+  way_was remote
+  unset P
+  comes_back_as r1 1 --at immediate
 }
 
 run_cases "$@"

@@ -44,7 +44,7 @@ const ALLOWED: [(&str, &[&str], &[&str]); 11] = [
         "sources",
         &[
             "blake3", "crc32c", "crossbeam-channel", "fuser", "ignore", "postgres-protocol", "rusqlite", "rustix",
-            "serde", "serde_json", "thiserror", "zeroize",
+            "rustls", "serde", "serde_json", "thiserror", "zeroize",
         ],
         &["tempfile"],
     ),

@@ -15,11 +15,12 @@ pub mod pitr;
 pub mod receive;
 pub mod recover;
 
-use crate::config::{Method, PostgresSource, Receive, SslMode, Wal};
+use crate::config::{Connect, Method, PostgresSource, Receive, SslMode, Wal};
 use crate::failure::{Exit, Failure};
 use receive::Receiving;
 use repo::{DomainId, Repository, Snapshot};
 use sources::postgres::replication::slot_name;
+use sources::postgres::tls::{Mode, Tls};
 use sources::postgres::wire::Server;
 use std::path::PathBuf;
 
@@ -64,9 +65,6 @@ impl Cluster {
         if let Some(via) = &connect.via {
             return Err(not_yet(&format!("go by {via}")));
         }
-        if !matches!(connect.sslmode, SslMode::Disable | SslMode::Allow | SslMode::Prefer) {
-            return Err(not_yet("encrypt connections to PostgreSQL"));
-        }
         let password = connect.password.as_ref().map(crate::config::Reference::read).transpose()?;
         let physical = source.physical.clone();
         Ok(Cluster {
@@ -77,6 +75,7 @@ impl Cluster {
                 user: connect.user.clone().unwrap_or_else(crate::ctx::user_name),
                 database: connect.database.clone(),
                 password,
+                tls: tls(name, connect)?,
             },
             data_directory: source.data_directory.clone(),
             bin: source.bin.clone(),
@@ -87,6 +86,27 @@ impl Cluster {
             log: physical.map_or(Wal::Continuous, |physical| physical.wal),
         })
     }
+}
+
+/// How a connection is encrypted.
+fn tls(name: &str, connect: &Connect) -> Result<Tls, Failure> {
+    let mode = match connect.sslmode {
+        SslMode::Disable => Mode::Disable,
+        SslMode::Allow => Mode::Allow,
+        SslMode::Prefer => Mode::Prefer,
+        SslMode::Require => Mode::Require,
+        SslMode::VerifyCa => Mode::VerifyCa,
+        SslMode::VerifyFull => Mode::VerifyFull,
+    };
+    let certificate = match (&connect.sslcert, &connect.sslkey) {
+        (Some(certificate), Some(key)) => Some((certificate.clone(), key.clone())),
+        (None, None) => None,
+        _ => {
+            let what = format!("{name}: sslcert and sslkey belong together");
+            return Err(Failure::usage(what).help("name both files in `connect`, or none"));
+        }
+    };
+    Ok(Tls { mode, roots: connect.sslrootcert.clone(), certificate })
 }
 
 fn receiving(name: &str, receive: &Receive) -> Receiving {

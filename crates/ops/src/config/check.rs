@@ -163,9 +163,16 @@ fn check_postgres(postgres: &PostgresSource, at: &At<'_>, lints: &mut Lints) {
             lints.warnings.push(at.problem(&[key], ": this version makes no dumps: only the physical backup is made"));
         }
     }
-    if !matches!(postgres.connect.sslmode, SslMode::Disable | SslMode::Allow | SslMode::Prefer) {
-        let what = ": this version cannot encrypt connections to PostgreSQL: the source is not backed up";
-        lints.warnings.push(at.problem(&["connect", "sslmode"], what).help("connect by the server's socket"));
+    let connect = &postgres.connect;
+    let verifies = matches!(connect.sslmode, SslMode::VerifyCa | SslMode::VerifyFull);
+    if verifies && connect.sslrootcert.is_none() {
+        let what = " asks whose certificate it is, and sslrootcert does not say who is trusted";
+        let help = "name a file; /etc/ssl/certs/ca-certificates.crt has those that the machine trusts";
+        lints.errors.push(at.problem(&["connect", "sslmode"], what).help(help));
+    }
+    if connect.sslcert.is_some() != connect.sslkey.is_some() {
+        let key = if connect.sslcert.is_some() { "sslcert" } else { "sslkey" };
+        lints.errors.push(at.problem(&["connect", key], ": sslcert and sslkey belong together").help("name both"));
     }
     if postgres.connect.via.is_some() {
         let what = ": this version cannot go through something else: the source is not backed up";

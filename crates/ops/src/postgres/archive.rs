@@ -196,7 +196,7 @@ impl<'r> Archive<'r> {
                 Some(bytes) => {
                     let at = number_of(&segment, bytes);
                     let found = self.so_far(at, bytes)?;
-                    if found.is_none() && self.is_gap(at)? {
+                    if found.is_none() && self.is_gap(at, bytes)? {
                         return Err(gap(name, &self.source));
                     }
                     found
@@ -219,8 +219,11 @@ impl<'r> Archive<'r> {
     }
 
     /// Whether this segment is missing though later ones of its timeline are there.
-    fn is_gap(&self, at: SegmentName) -> Result<bool, Failure> {
-        let stretches = self.coverage()?.stretches;
+    fn is_gap(&self, at: SegmentName, segment_bytes: u64) -> Result<bool, Failure> {
+        let (stretches, tails) = (self.segments.coverage()?, self.tails(segment_bytes)?);
+        let mut coverage = Coverage { stretches, tails, ..Coverage::default() };
+        coverage.add_tails();
+        let stretches = coverage.stretches;
         let later = stretches.iter().any(|s| s.timeline == at.timeline && s.first > at.number);
         let earlier = stretches.iter().any(|s| s.timeline == at.timeline && s.last < at.number);
         let of = |timeline| SegmentName { timeline, number: at.number };

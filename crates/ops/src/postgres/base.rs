@@ -167,6 +167,11 @@ impl From<WireError> for Failure {
                 .help("see whether the server runs, and whether host and port of `connect` are right"),
             WireError::Refused { .. } => Failure::new(Exit::SourceUnreachable, "source-refused", what)
                 .help("see the server's log, pg_hba.conf and the rights of the role"),
+            WireError::Untrusted { .. } => Failure::new(Exit::SourceUnreachable, "source-untrusted", what).help(
+                "see `sslmode` and `sslrootcert` of `connect`, and whose certificate the server has (ssl_cert_file)",
+            ),
+            WireError::Unencrypted { .. } => Failure::new(Exit::SourceUnreachable, "source-unencrypted", what)
+                .help("set ssl = on there; or choose another sslmode, on a network that you trust"),
             WireError::Nonsense(_) => Failure::new(Exit::SourceUnreachable, "source-failed", what)
                 .help("see whether something else listens there"),
             WireError::Stopped => RepoError::Stopped.into(),

@@ -363,14 +363,17 @@ struct Receiver<'a> {
 }
 
 impl Receiver<'_> {
-    /// The first sign of the server: it is asked for one.
+    /// The first sign that the server has what comes next. That it lives is none, if there is something that it should send.
     fn first(&mut self) -> Result<Message> {
         let mut heard = self.ctx.world.clock.monotonic();
         self.report()?;
         loop {
             match self.next(&mut heard)? {
-                Message::Quiet if self.ctx.world.stop.requested() => return Err(WireError::Stopped.into()),
+                Message::Quiet | Message::Alive { .. } if self.ctx.world.stop.requested() => {
+                    return Err(WireError::Stopped.into());
+                }
                 Message::Quiet => {}
+                Message::Alive { .. } if self.received() < self.end => {}
                 message => return Ok(message),
             }
         }
@@ -563,7 +566,10 @@ impl From<WireError> for Trouble {
                 "57P01" | "57P02" | "57P03" | "53300" | "55006" => true,
                 _ => false,
             },
-            WireError::Nonsense(_) | WireError::Stopped => false,
+            WireError::Untrusted { .. }
+            | WireError::Unencrypted { .. }
+            | WireError::Nonsense(_)
+            | WireError::Stopped => false,
         };
         if passes { Trouble::Passes(e.into()) } else { Trouble::Stays(e.into()) }
     }

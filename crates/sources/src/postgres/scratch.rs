@@ -3,6 +3,7 @@
 //!
 //! It may not know what it is for.
 
+use super::tls::Tls;
 use super::tools::Tools;
 use super::wire::{Connection, Server, WireError};
 use std::fs::File;
@@ -139,6 +140,7 @@ impl Scratch {
             user: self.user.clone(),
             database: database.to_owned(),
             password: None,
+            tls: Tls::default(),
         }
     }
 }

@@ -3,22 +3,17 @@
 //! It blocks, and looks every second whether it should stop. What a server says is not believed before it is looked at:
 //! lengths are bounded, and what does not belong there is an error. It may not know what is asked.
 
+use super::socket::Stream;
+use super::tls::{Tls, Try};
 use postgres_protocol::authentication::md5_hash;
-use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
+use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256};
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
-use std::os::unix::net::UnixStream;
-use std::time::Duration;
 use store::Stop;
 use zeroize::Zeroizing;
 
 /// The longest message that is read.
 const MESSAGE_BYTES_MAX: usize = 256 << 20;
-/// How long a server may take to accept a connection.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
-/// How often a wait looks whether it should end.
-const TICK: Duration = Duration::from_secs(1);
 
 /// Where a server is, and as whom to talk to it.
 #[derive(Clone)]
@@ -33,6 +28,15 @@ pub struct Server {
     pub database: String,
     /// What it asks for, where it does.
     pub password: Option<Zeroizing<String>>,
+    /// How the connection is encrypted. A Unix socket is not.
+    pub tls: Tls,
+}
+
+impl Server {
+    /// Whether it is reached by a Unix socket.
+    pub fn is_local(&self) -> bool {
+        self.host.starts_with('/')
+    }
 }
 
 impl fmt::Display for Server {
@@ -53,6 +57,20 @@ pub enum WireError {
         /// What happened.
         why: String,
     },
+    /// It is not believed to be who it should be, or what should tell that cannot be used.
+    #[error("cannot trust {server}: {why}")]
+    Untrusted {
+        /// Who was asked.
+        server: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// It does not encrypt, and shall.
+    #[error("{server} does not encrypt connections, and sslmode asks for it")]
+    Unencrypted {
+        /// Who was asked.
+        server: String,
+    },
     /// It said no.
     #[error("{message}{}", detail.as_ref().map(|text| format!(" ({text})")).unwrap_or_default())]
     Refused {
@@ -71,62 +89,21 @@ pub enum WireError {
     Stopped,
 }
 
+impl WireError {
+    /// Whether a server that is asked with encryption instead of without, or the other way round, may answer otherwise.
+    fn may_be_about_encryption(&self) -> bool {
+        match self {
+            WireError::Refused { code, .. } => code == "28000",
+            WireError::Untrusted { .. } | WireError::Unreachable { .. } => true,
+            WireError::Unencrypted { .. } | WireError::Nonsense(_) | WireError::Stopped => false,
+        }
+    }
+}
+
 type Result<T> = std::result::Result<T, WireError>;
 
 /// One row of an answer.
 pub type Row = Vec<Option<String>>;
-
-enum Stream {
-    Unix(UnixStream),
-    Tcp(TcpStream),
-}
-
-impl Stream {
-    fn open(server: &Server) -> io::Result<Stream> {
-        if server.host.starts_with('/') {
-            let stream = UnixStream::connect(format!("{}/.s.PGSQL.{}", server.host, server.port))?;
-            stream.set_read_timeout(Some(TICK))?;
-            return Ok(Stream::Unix(stream));
-        }
-        let mut last = io::Error::other("the name has no address");
-        for address in (server.host.as_str(), server.port).to_socket_addrs()? {
-            match TcpStream::connect_timeout(&address, CONNECT_PATIENCE) {
-                Ok(stream) => {
-                    stream.set_nodelay(true)?;
-                    stream.set_read_timeout(Some(TICK))?;
-                    return Ok(Stream::Tcp(stream));
-                }
-                Err(e) => last = e,
-            }
-        }
-        Err(last)
-    }
-}
-
-impl Read for Stream {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Stream::Unix(stream) => stream.read(into),
-            Stream::Tcp(stream) => stream.read(into),
-        }
-    }
-}
-
-impl Write for Stream {
-    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
-        match self {
-            Stream::Unix(stream) => stream.write(from),
-            Stream::Tcp(stream) => stream.write(from),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Stream::Unix(stream) => stream.flush(),
-            Stream::Tcp(stream) => stream.flush(),
-        }
-    }
-}
 
 /// An open connection. Closed when dropped; the server undoes what was not ended.
 pub struct Connection {
@@ -165,12 +142,18 @@ impl Connection {
     }
 
     fn log_in_to(server: &Server, to: (&str, &str), stop: &Stop) -> Result<Connection> {
-        let name = server.to_string();
-        let stream =
-            Stream::open(server).map_err(|e| WireError::Unreachable { server: name.clone(), why: e.to_string() })?;
-        let mut connection = Connection { stream, stop: stop.clone(), name };
-        connection.log_in(server, to)?;
-        Ok(connection)
+        let attempt = |how| -> Result<Connection> {
+            let stream = Stream::open(server, how)?;
+            let mut connection = Connection { stream, stop: stop.clone(), name: server.to_string() };
+            connection.log_in(server, to)?;
+            Ok(connection)
+        };
+        let (first, second) = if server.is_local() { (Try::Plain, None) } else { server.tls.tries() };
+        match (attempt(first), second) {
+            // The other way may be what the server lets this role in by.
+            (Err(e), Some(second)) if e.may_be_about_encryption() => attempt(second),
+            (done, _) => done,
+        }
     }
 
     fn log_in(&mut self, server: &Server, to: (&str, &str)) -> Result<()> {
@@ -209,12 +192,22 @@ impl Connection {
                             self.send_password(hashed.as_bytes())?;
                         }
                         10 => {
-                            if !body.texts()?.iter().any(|name| name == SCRAM_SHA_256) {
+                            let offered = body.texts()?;
+                            let offers = |way: &str| offered.iter().any(|name| name == way);
+                            let (way, binding) = match self.stream.end_point() {
+                                Some(end_point) if offers(SCRAM_SHA_256_PLUS) => {
+                                    (SCRAM_SHA_256_PLUS, ChannelBinding::tls_server_end_point(end_point))
+                                }
+                                // The server learns that we could, and would notice if somebody had kept its offer from us.
+                                Some(_) => (SCRAM_SHA_256, ChannelBinding::unrequested()),
+                                None => (SCRAM_SHA_256, ChannelBinding::unsupported()),
+                            };
+                            if !offers(way) {
                                 return Err(nonsense("it offers no way of authentication that is known here"));
                             }
-                            let begun = ScramSha256::new(password()?.as_bytes(), ChannelBinding::unsupported());
+                            let begun = ScramSha256::new(password()?.as_bytes(), binding);
                             let first = begun.message();
-                            let mut answer = SCRAM_SHA_256.as_bytes().to_vec();
+                            let mut answer = way.as_bytes().to_vec();
                             answer.push(0);
                             answer.extend_from_slice(&(first.len() as u32).to_be_bytes());
                             answer.extend_from_slice(first);
