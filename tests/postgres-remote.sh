@@ -114,7 +114,10 @@ case_what_was_committed_seconds_before_a_crash_comes_back() {
   moment=$(q "select clock_timestamp()")
   sleep 0.2
   q "insert into mark values (21)"
+  local began
+  began=$(date +%s.%N)
   received
+  echo "measured: with an interval of 1 s, a commit was stored after $("$PYTHON" -c "import time; print(round(time.time() - $began, 1))") s"
   # Nothing was shut down, and no segment is complete that has the last row.
   crash data
   end_receiver
@@ -255,7 +258,11 @@ case_a_repository_that_is_away_for_a_while_costs_nothing() {
   [ -e "/proc/$RECEIVER" ] || { cat "$WORK/received.err"; fail "the receiver gave up"; }
   [ "$(q "select pg_current_wal_lsn() - restart_lsn > 2000000 from pg_replication_slots")" = t ] || fail "the server does not keep what is not stored"
   chmod 700 "$R/ledger"
+  bs wal status shop/db --server
+  grep -q 'slot backstay_shop_db: in use, .* MiB of log' "$WORK/out" || { cat "$WORK/out"; fail "not said what the server keeps"; }
   received
+  bs wal status shop/db --server --json
+  "$PYTHON" -c 'import json,sys; assert json.load(open(sys.argv[1]))["server"]["behind_bytes"] < 10000' "$WORK/out" || { cat "$WORK/out"; fail "not said that the archive has caught up"; }
   gaps_are 0
   crash data
   end_receiver

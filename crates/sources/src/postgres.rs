@@ -1,9 +1,9 @@
 //! PostgreSQL: a cluster while it is being written to, its WAL, and both of them back as a server that recovers.
 //!
-//! `wire` talks to a server, by `socket` and `tls`; `replication` receives its log; `control` and `pages` know the bytes of a data directory, `layout`
-//! its files, `wal` the bytes of a segment; `base` takes a cluster into a [`repo::Capture`], from its disk or, by `remote` and
-//! `tar`, from its server; `cluster` makes a data directory of a snapshot, ready to recover; `tools` finds the programs of a
-//! major version, and `scratch` runs a private server with them.
+//! `wire` talks to a server, by `socket` and `tls`; `replication` receives its log; `control` and `pages` know the bytes of a
+//! data directory, `layout` its files, `wal` the bytes of a segment; `base` takes a cluster into a [`repo::Capture`], from its
+//! disk or, by `remote` and `tar`, from its server; `cluster` makes a data directory of a snapshot, ready to recover; `tools`
+//! finds the programs of a major version, and `scratch` runs a private server with them.
 //!
 //! It may not know policies, schedules, where an archive lies, nor which backup suits a target: `ops` does.
 

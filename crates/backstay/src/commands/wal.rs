@@ -6,6 +6,7 @@ use ops::config::{Config, Source};
 use ops::postgres::Cluster;
 use ops::postgres::ahead::{self, Place, Waiting};
 use ops::postgres::archive::{Archive, Pushed, Range, Status};
+use ops::postgres::lag::{Held, Lag, lag};
 use ops::postgres::receive::{Event, Loss, receive};
 use ops::{Ctx, Exit, Failure};
 use repo::{Repository, Snapshot};
@@ -82,6 +83,9 @@ struct Get {
 struct Of {
     /// PLATFORM/SOURCE
     source: String,
+    /// Ask the server too: how far the archive is behind it, and how much it keeps for the slot
+    #[arg(long)]
+    server: bool,
 }
 
 /// Runs the verb.
@@ -170,10 +174,7 @@ fn receive_log(args: &Receive, global: &Global, ctx: &Ctx, out: &Render) -> Resu
         Some(name) => name.clone(),
         None => only_cluster(&config)?,
     };
-    let Source::Postgres(source) = config.source(&name)?.2 else {
-        return Err(Failure::usage(format!("{name} is no PostgreSQL source of the configuration")));
-    };
-    let cluster = Cluster::of(&name, source)?;
+    let cluster = cluster(&name, &config)?;
     let repository = global.about(Some(&name)).open(ctx, out)?;
     let loss = if args.new_slot { Loss::Accept } else { Loss::Refuse };
     receive(ctx, &repository, &cluster, loss, &mut |event| {
@@ -182,6 +183,13 @@ fn receive_log(args: &Receive, global: &Global, ctx: &Ctx, out: &Render) -> Resu
         out.flush();
     })?;
     Ok(Exit::Ok)
+}
+
+fn cluster(name: &str, config: &Config) -> Result<Cluster, Failure> {
+    match config.source(name)?.2 {
+        Source::Postgres(source) => Cluster::of(name, source),
+        _ => Err(Failure::usage(format!("{name} is no PostgreSQL source of the configuration"))),
+    }
 }
 
 /// The only PostgreSQL source there is.
@@ -243,8 +251,16 @@ fn told(source: &str, event: &Event<'_>, out: &Render) {
 fn status(args: &Of, global: &Global, ctx: &Ctx, out: &Render) -> Result<Exit, Failure> {
     let repository = global.about(Some(&args.source)).open(ctx, out)?;
     let status = archive(&repository, &args.source, global)?.status()?;
+    let lag = match args.server {
+        true => Some(lag(ctx, &cluster(&args.source, &global.configuration()?)?, &status)?),
+        false => None,
+    };
     if out.is_json() {
-        out.document(&status);
+        let mut document = json!(status);
+        if let Some(lag) = &lag {
+            document["server"] = json!(lag);
+        }
+        out.document(&document);
         return Ok(Exit::Ok);
     }
     let Status { source, segments, ranges, gaps, tails, .. } = &status;
@@ -266,8 +282,22 @@ fn status(args: &Of, global: &Global, ctx: &Ctx, out: &Render) -> Result<Exit, F
     if !rows.is_empty() {
         out.table(&["", "timeline", "first", "last", "segments", "positions"], &[1, 4], &rows);
     }
+    if let Some(lag) = &lag {
+        told_lag(lag, out);
+    }
     if !gaps.is_empty() {
         out.warning("the log has gaps: nothing between a gap and the next backup can be restored");
     }
     Ok(Exit::Ok)
+}
+
+fn told_lag(lag: &Lag, out: &Render) {
+    let Lag { server, behind_bytes, slot, .. } = lag;
+    let behind = behind_bytes.map_or("has nothing yet".to_owned(), |n| format!("is {} behind", bytes(n)));
+    out.line(format_args!("server at {server}: the archive {behind}"));
+    if let Some(Held { name, in_use, status, bytes: held }) = slot {
+        let used = if *in_use { "in use" } else { "not in use" };
+        let held = held.map_or("nothing".to_owned(), bytes);
+        out.line(format_args!("slot {name}: {used}, {}, keeps {held} of log at the server", clean(status)));
+    }
 }

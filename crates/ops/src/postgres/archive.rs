@@ -448,7 +448,8 @@ impl Coverage {
     /// Puts the segments that are being written behind those that are complete.
     fn add_tails(&mut self) {
         let Coverage { stretches, tails, .. } = self;
-        tails.retain(|tail| !stretches.iter().any(|stretch| stretch.holds(tail.segment())));
+        // Where later ones are complete, this one will never be: nobody is given what there is of it.
+        tails.retain(|tail| !stretches.iter().any(|s| s.timeline == tail.timeline && s.last >= tail.number));
         for Tail { timeline, number, .. } in tails {
             match stretches.iter_mut().find(|s| s.timeline == *timeline && s.last.checked_add(1) == Some(*number)) {
                 Some(stretch) => stretch.last = *number,
@@ -592,19 +593,20 @@ mod tests {
     fn a_segment_that_is_being_written_counts_up_to_where_it_is_there() {
         let tail = |timeline, number: u64, end| Tail { timeline, number, end: Lsn(number << 24 | end) };
         let mut coverage = Coverage {
-            stretches: vec![stretch(1, 1, 4), stretch(2, 5, 6)],
-            tails: vec![tail(1, 5, 0x99), tail(2, 6, 0x10), tail(2, 9, 0x20)],
+            stretches: vec![stretch(1, 1, 4), stretch(2, 5, 6), stretch(3, 1, 2), stretch(3, 4, 5)],
+            tails: vec![tail(1, 5, 0x99), tail(2, 6, 0x10), tail(2, 9, 0x20), tail(3, 3, 0x30)],
             ..Coverage::default()
         };
         coverage.add_tails();
-        assert_eq!(coverage.stretches, [stretch(1, 1, 5), stretch(2, 5, 6), stretch(2, 9, 9)]);
-        assert_eq!(coverage.tails, [tail(1, 5, 0x99), tail(2, 9, 0x20)], "what is complete is not being written");
+        let expect = [stretch(1, 1, 5), stretch(2, 5, 6), stretch(2, 9, 9), stretch(3, 1, 2), stretch(3, 4, 5)];
+        assert_eq!(coverage.stretches, expect);
+        assert_eq!(coverage.tails, [tail(1, 5, 0x99), tail(2, 9, 0x20)], "what comes before complete ones is not used");
         let old = Leg { timeline: 1, first: 1, last: None };
         assert_eq!(coverage.end(&[old], 5, 1 << 24), Lsn(5 << 24 | 0x99));
         // Servers look for the newer timeline first, and there the segment is complete.
         let way = [Leg { last: Some(5), ..old }, Leg { timeline: 2, first: 5, last: None }];
         assert_eq!(coverage.end(&way, 5, 1 << 24), Lsn(6 << 24));
-        assert_eq!(gaps(&coverage.stretches), [stretch(2, 7, 8)]);
+        assert_eq!(gaps(&coverage.stretches), [stretch(2, 7, 8), stretch(3, 3, 3)]);
     }
 
     #[test]

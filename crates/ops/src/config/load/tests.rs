@@ -90,6 +90,8 @@ fn a_good_file_is_read_with_its_defaults_and_paths_beside_it() {
     let super::super::Source::Postgres(db) = db else { panic!("{db:?}") };
     assert_eq!((db.connect.port, db.connect.database.as_str()), (5432, "shop"));
     assert_eq!(db.physical.as_ref().map(|physical| (physical.wal, physical.verify_every)), Some((Wal::Continuous, 10)));
+    let receive = db.physical.as_ref().map(|physical| &physical.receive).expect("has a default");
+    assert_eq!((receive.slot.as_ref(), receive.interval.0.as_secs(), receive.held_warn.0), (None, 5, 8 << 30));
     assert!(db.logical.is_none() && db.dumps[0].tables == ["public.orders"]);
     assert_eq!(config.repository_of("shop").expect("has one").0.to_string(), "main");
 }
@@ -179,6 +181,14 @@ fn what_contradicts_itself_is_an_error() {
         "",
         "does not say how it is backed up",
     );
+    let physical = "physical = { wal = \"continuous\" }";
+    let receive = |keys: &str| format!("physical = {{ receive = {{ {keys} }} }}");
+    check(physical, &receive("slot = \"Shop-1\""), "receive.slot: \"Shop-1\" cannot be a slot");
+    check(physical, &receive("interval = \"0s\""), "receive.interval: \"0s\" is no length of time");
+    check(physical, "physical = { method = \"ssh\" }", "\"ssh\" is none of auto, local, remote");
+    let connect = |keys: &str| format!("password = \"cred:pg\", {keys}");
+    check("password = \"cred:pg\"", &connect("sslmode = \"verify-full\""), "does not say who is trusted");
+    check("password = \"cred:pg\"", &connect("sslcert = \"me.pem\""), "sslcert and sslkey belong together");
     check("tables = [\"public.orders\"] }", "}, { name = \"orders\" }", "there are two of the name \"orders\"");
 }
 
