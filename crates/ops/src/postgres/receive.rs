@@ -160,7 +160,12 @@ pub fn receive(
                 on(Event::Ended { safe });
                 return Ok(());
             }
-            Err(_) if ctx.world.stop.requested() => return Ok(()),
+            Err(_) if ctx.world.stop.requested() => {
+                if from > Lsn::default() {
+                    on(Event::Ended { safe: from });
+                }
+                return Ok(());
+            }
             Err(Trouble::NextTimeline) => {}
             Err(Trouble::Gone) if loss == Loss::Accept && begin == Begin::Archive => {
                 begin = Begin::Slot { lost_from: from };
@@ -231,6 +236,8 @@ impl Session<'_> {
         if place.safe > identity.flushed && place.timeline == identity.timeline {
             return Err(self.behind(&mut server, place.safe, identity.flushed)?);
         }
+        // It would only stand about for days.
+        drop(server);
         self.reached = place.safe;
         let start = place.start(segment_bytes);
         let mut receiver = Receiver {

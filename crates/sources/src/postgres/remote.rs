@@ -103,6 +103,8 @@ pub(super) fn take(
     let control = control.ok_or_else(|| BaseError::Source("the server sent no usable pg_control".into()))?;
     let backup_label = backup_label.ok_or_else(|| BaseError::Source("the server sent no backup label".into()))?;
     let report = finish(into, (entries, spill), (&data, mode), report)?;
+    // What was not used for hours may have been forgotten on the way.
+    survey.connection = Connection::open(&plan.server, &plan.world.stop)?;
     let stopped = survey.connection.value("select clock_timestamp()")?;
     let (start, stop) = (stream.start, stream.stop()?);
     let ending = Ending { start, stop, stopped, backup_label, control, tablespaces };
