@@ -512,8 +512,6 @@ SCRIPT
   bs backup shop/db
   grep -q "taking the files from the server: .*$WORK/pg/data" "$WORK/err" || { cat "$WORK/err"; fail "not said which way and why"; }
 }
-  mv "$WORK/pg/hidden" "$WORK/pg/data"
-}
 
 case_without_an_archive_the_server_sends_its_log_along() {
   stage
