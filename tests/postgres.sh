@@ -130,6 +130,8 @@ case_a_damaged_page_is_named_in_every_backup_until_it_is_repaired() {
   printf x | dd of="$WORK/pg/data/$file" bs=1 seek=$((3 * 8192 + 4000)) conv=notrunc status=none
   printf x | dd of="$WORK/pg/data/$file" bs=1 seek=$((700 * 8192 + 4000)) conv=notrunc status=none
   start data
+  # A file that was written a moment ago is read again anyway.
+  sleep 3
   local n
   for n in 1 2; do
     expect 3 backup shop/db
