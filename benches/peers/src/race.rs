@@ -10,6 +10,7 @@ use crate::workload::{Kind, Pages, Workload};
 use peers::timed::Cost;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// One line of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -200,11 +201,16 @@ impl Race<'_> {
         }
     }
 
-    /// Runs it, and says what it took and what it asked.
+    /// Runs it, and says what it took and what it asked. It has ended when what it wrote is on the disk: some tools wait for
+    /// that, others leave it to the kernel and to whoever comes next.
     fn timed(&self, job: &peers::timed::Job) -> Result<(Cost, Requests), String> {
         let asked = || self.bucket.map(Bucket::take_requests).unwrap_or_default();
         asked();
-        let cost = job.timed(self.work)?;
+        let mut cost = job.timed(self.work)?;
+        let written = Instant::now();
+        let synced = std::fs::File::open(self.work).and_then(|work| Ok(rustix::fs::syncfs(work)?));
+        synced.map_err(|e| format!("{}: {e}", self.work.display()))?;
+        cost.wall += written.elapsed().as_secs_f64();
         Ok((cost, asked()))
     }
 
@@ -274,22 +280,22 @@ impl Race<'_> {
         remove(&workload.dir)
     }
 
-    /// Brings the page cache into its state, with nothing left to be written.
+    /// Brings the page cache into its state, with nothing left to be written and everything else forgotten: who comes when
+    /// memory is full of what others wrote would pay for making room.
     fn prepare(&self, reads: &Path) -> Result<(), String> {
         rustix::fs::sync();
-        match self.caches {
-            Caches::Warm => {
-                let sink = &mut std::io::sink();
-                // What lies in a bucket is the service's to keep warm.
-                if !reads.exists() {
-                    return Ok(());
-                }
-                every_file(reads, &mut |path, _| {
-                    std::fs::File::open(path).and_then(|mut file| std::io::copy(&mut file, sink)).map(drop)
-                })
-            }
-            Caches::Cold => std::fs::write("/proc/sys/vm/drop_caches", "3").map_err(|e| format!("drop_caches: {e}")),
+        std::fs::write("/proc/sys/vm/drop_caches", "3").map_err(|e| format!("drop_caches (root may): {e}"))?;
+        // What lies in a bucket is the service's to keep warm.
+        if self.caches == Caches::Cold || !reads.exists() {
+            return Ok(());
         }
+        let read = |path: &Path| {
+            std::fs::File::open(path).and_then(|mut file| std::io::copy(&mut file, &mut std::io::sink())).map(drop)
+        };
+        for (_, program) in self.entrants {
+            read(program).map_err(|e| format!("{}: {e}", program.display()))?;
+        }
+        every_file(reads, &mut |path, _| read(path))
     }
 }
 
