@@ -9,7 +9,7 @@ use crate::ctx::Ctx;
 use crate::failure::Failure;
 use serde::Serialize;
 use sources::postgres::Lsn;
-use sources::postgres::wire::{Connection, literal};
+use sources::postgres::wire::{Connection, WireError, literal};
 
 /// How far an archive is behind its server.
 #[derive(Clone, Debug, Serialize)]
@@ -43,10 +43,7 @@ pub struct Held {
 /// `source-unreachable`, `source-refused`.
 pub fn lag(ctx: &Ctx, cluster: &Cluster, archive: &Status) -> Result<Lag, Failure> {
     let mut server = Connection::open(&cluster.server, &ctx.world.stop)?;
-    let here = "case when pg_is_in_recovery() then pg_last_wal_receive_lsn() else pg_current_wal_flush_lsn() end";
-    // A standby that fetches its log from elsewhere has received nothing.
-    let written = server.value(&format!("select coalesce({here}, pg_last_wal_replay_lsn())"))?;
-    let written: Lsn = written.and_then(|text| text.parse().ok()).unwrap_or_default();
+    let written = written(&mut server)?;
     let slot = server.query(&format!(
         "select active::text, wal_status, greatest(pg_wal_lsn_diff({}::pg_lsn, restart_lsn), 0)::bigint \
          from pg_replication_slots where slot_name = {}",
@@ -66,4 +63,12 @@ pub fn lag(ctx: &Ctx, cluster: &Cluster, archive: &Status) -> Result<Lag, Failur
     let reached = newest.map(|range| range.end);
     let behind_bytes = reached.map(|end| written.0.saturating_sub(end.0));
     Ok(Lag { server: written, archive: reached, behind_bytes, slot })
+}
+
+/// Up to where a server has its log.
+pub(super) fn written(server: &mut Connection) -> Result<Lsn, WireError> {
+    let here = "case when pg_is_in_recovery() then pg_last_wal_receive_lsn() else pg_current_wal_flush_lsn() end";
+    // A standby that fetches its log from elsewhere has received nothing.
+    let written = server.value(&format!("select coalesce({here}, pg_last_wal_replay_lsn())"))?;
+    Ok(written.and_then(|text| text.parse().ok()).unwrap_or_default())
 }

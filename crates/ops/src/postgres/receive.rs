@@ -10,6 +10,7 @@ mod resume;
 
 use super::Cluster;
 use super::archive::{Archive, Pushed};
+use super::lag::written;
 use crate::ctx::Ctx;
 use crate::failure::{Exit, Failure};
 use repo::Repository;
@@ -181,11 +182,17 @@ pub fn receive(
                 }
             }
         }
-        let until = ctx.world.clock.monotonic() + wait;
-        while ctx.world.clock.monotonic() < until && !ctx.world.stop.requested() {
-            ctx.world.clock.sleep(Duration::from_millis(100));
-        }
+        pause(ctx, wait);
         wait = (wait * 2).min(WAIT_MAX);
+    }
+}
+
+/// Waits so long, or until somebody asks to stop.
+fn pause(ctx: &Ctx, wait: Duration) {
+    const TICK: Duration = Duration::from_millis(100);
+    let until = ctx.world.clock.monotonic() + wait;
+    while ctx.world.clock.monotonic() < until && !ctx.world.stop.requested() {
+        ctx.world.clock.sleep(TICK);
     }
 }
 
@@ -532,12 +539,14 @@ impl Receiver<'_> {
                 told = true;
             }
             tries += 1;
-            let wait = (WAIT_MIN * tries).min(REPORT_EVERY);
-            let until = self.ctx.world.clock.monotonic() + wait;
-            while self.ctx.world.clock.monotonic() < until && !self.ctx.world.stop.requested() {
-                self.ctx.world.clock.sleep(Duration::from_millis(100));
-            }
+            pause(self.ctx, (WAIT_MIN * tries).min(REPORT_EVERY));
             self.report()?;
+            // What it sends now is not read, so it must be asked how much it keeps.
+            let server = Connection::open(self.server, &self.ctx.world.stop);
+            if let Ok(end) = server.and_then(|mut server| written(&mut server)) {
+                self.end = end;
+                self.look_at_slot(on);
+            }
         }
     }
 

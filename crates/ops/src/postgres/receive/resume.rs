@@ -45,10 +45,11 @@ impl Place {
 /// of any of them.
 pub(super) fn resume(line: &[Line], stretches: &[Stretch], tails: &[Tail], segment_bytes: u64) -> Option<Place> {
     let tail_of = |timeline: u32| tails.iter().find(|tail| tail.timeline == timeline);
+    // Parts are stored without a gap before them, but for one that somebody has accepted.
     let next_of = |timeline: u32| {
         let whole =
             stretches.iter().filter(|stretch| stretch.timeline == timeline).map(|stretch| stretch.last + 1).max();
-        whole.or_else(|| tail_of(timeline).map(|tail| tail.number))
+        whole.max(tail_of(timeline).map(|tail| tail.number))
     };
     let newest = line.iter().enumerate().rev().find_map(|(at, line)| Some((at, next_of(line.timeline)?)));
     let (mut at, mut number) = newest?;
@@ -92,8 +93,8 @@ mod tests {
         assert_eq!(resume(&[], &[tail(1, 5, 77)]), place(1, 5, 77));
         // The parts are of a segment that is complete by now.
         assert_eq!(resume(&[whole(1, 2, 5)], &[tail(1, 5, 77)]), place(1, 6, 0));
-        // What is missing before is not hidden by parts of a later one.
-        assert_eq!(resume(&[whole(1, 2, 4)], &[tail(1, 9, 77)]), place(1, 5, 0));
+        // Log that is lost, and was given up, is not asked for again.
+        assert_eq!(resume(&[whole(1, 2, 4)], &[tail(1, 9, 77)]), place(1, 9, 77));
         // Another server's timeline does not count.
         assert_eq!(resume(&[whole(3, 2, 4)], &[]), None);
     }
