@@ -9,6 +9,7 @@ use crate::format::Cursor;
 use crate::id::{DomainId, RepositoryId, SignerId, SourceId, hex, unhex};
 use crate::keys::{age_unwrap, age_wrap};
 use crate::repository::Repository;
+use crate::seal::compressor;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use store::{Key, Listed, Shelf};
@@ -240,7 +241,7 @@ impl Ledger<'_> {
         let (_, signing) = self.repository.keyring.writing()?;
         let world = &self.repository.world;
         let key = Secret(world.random());
-        let small = zstd::bulk::compress(plain, LEVEL)?;
+        let small = compressor(LEVEL)?.compress(plain)?;
         let (codec, mut cipher) = if small.len() < plain.len() { (1u8, small) } else { (0, plain.to_vec()) };
         let plain_len = u32::try_from(plain.len()).expect("a segment is within its limit");
         let mut object = b"BSWL".to_vec();

@@ -170,11 +170,21 @@ impl Clock for SystemClock {
     }
 }
 
-struct SystemEntropy;
+/// Randomness of the operating system.
+pub(crate) struct SystemEntropy;
 
 impl Entropy for SystemEntropy {
     fn fill(&self, into: &mut [u8]) {
-        // A system without randomness cannot make keys: stopping is the only safe answer.
-        aws_lc_rs::rand::fill(into).expect("the operating system provides randomness");
+        // From the kernel (getrandom(2)), not from a generator of our own on top of it: a generator takes 20 ms to gather
+        // its seed in every process, and the server starts a process for each segment of its log.
+        let mut filled = 0;
+        while filled < into.len() {
+            match rustix::rand::getrandom(&mut into[filled..], rustix::rand::GetRandomFlags::empty()) {
+                Ok(more) => filled += more,
+                Err(rustix::io::Errno::INTR) => {}
+                // A system without randomness cannot make keys: stopping is the only safe answer.
+                Err(e) => panic!("the operating system provides no randomness: {e}"),
+            }
+        }
     }
 }

@@ -75,7 +75,11 @@ pub fn was_stored(ctx: &Ctx, place: &Place<'_>, path: &Path) -> bool {
     let known = memory.files.iter().find(|(known, _)| known == name).map(|(_, digest)| digest);
     let fresh = memory.v == 1 && is_fresh(ctx, Timestamp::new(memory.at, 0));
     // Read only when it may be worth it.
-    let same = |known: &String| std::fs::read(path).is_ok_and(|bytes| blake3::hash(&bytes).to_hex().as_str() == known);
+    let same = |known: &String| {
+        let mut hasher = blake3::Hasher::new();
+        let read = std::fs::File::open(path).and_then(|file| hasher.update_reader(file).map(drop));
+        read.is_ok() && hasher.finalize().to_hex().as_str() == known
+    };
     fresh && known.is_some_and(same)
 }
 

@@ -3,6 +3,7 @@
 //! A writer holds a lock on its file for as long as it lives, so that `tidy` knows dead ones without asking a clock. It
 //! may not know what the file becomes.
 
+use crate::world::{Entropy, SystemEntropy};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use std::ffi::CStr;
@@ -105,6 +106,6 @@ pub(super) fn remove_if_dead(tmp: &OwnedFd, name: &CStr) -> Result<u64, Errno> {
 /// A name nobody else draws.
 pub(super) fn random_name() -> String {
     let mut bytes = [0u8; 16];
-    aws_lc_rs::rand::fill(&mut bytes).expect("the operating system provides randomness");
+    SystemEntropy.fill(&mut bytes);
     format!("{:032x}", u128::from_be_bytes(bytes))
 }
