@@ -636,14 +636,15 @@ host replication all 127.0.0.1/32 scram-sha-256" | cat - "$WORK/pg/data/pg_hba.c
 }
 
 encrypt() {
-  q "alter system set ssl = $1"
+  q "alter system set ssl = $1" 2>"$WORK/err" || { ! grep -q 'not supported' "$WORK/err" || skip "PostgreSQL in $PGBIN cannot encrypt"; fail "$(cat "$WORK/err")"; }
   q "select pg_reload_conf()" >/dev/null
   local n
   for n in $(seq 50); do
     [ "$(q "show ssl")" != "$1" ] || return 0
     sleep 0.1
   done
-  skip "PostgreSQL in $PGBIN cannot encrypt"
+  tail -n 5 "$WORK/pg/data.log"
+  fail "the server does not encrypt"
 }
 
 # The source by TCP: host, and what else `connect` says.
