@@ -728,4 +728,54 @@ case_a_certificate_lets_a_role_in_and_a_server_may_insist_on_encryption() {
   comes_back_as r1 1 --at immediate
 }
 
+case_somebody_between_cannot_pass_a_log_in_on() {
+  network_shop
+  encrypt on
+  cat >"$WORK/between.py" <<'PY'
+import socket, ssl, sys, threading
+port, certificate, key, ready = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
+listener = socket.socket()
+listener.bind(("127.0.0.1", 0))
+listener.listen()
+to_client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+to_client.load_cert_chain(certificate, key)
+to_server = ssl.create_default_context()
+to_server.check_hostname, to_server.verify_mode = False, ssl.CERT_NONE
+
+def hand_on(source, target):
+    try:
+        while data := source.recv(65536):
+            target.sendall(data)
+    except OSError:
+        pass
+    target.close()
+
+def serve(client):
+    server = socket.create_connection(("127.0.0.1", port))
+    question = client.recv(8)
+    client.sendall(b"S")
+    server.sendall(question)
+    server.recv(1)
+    client, server = to_client.wrap_socket(client, server_side=True), to_server.wrap_socket(server)
+    threading.Thread(target=hand_on, args=(client, server), daemon=True).start()
+    hand_on(server, client)
+
+with open(ready, "w") as f:
+    f.write(str(listener.getsockname()[1]))
+while True:
+    threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+PY
+  local between=$WORK/pg/between n
+  "$PYTHON" "$WORK/between.py" "$NETPORT" "$WORK/pg/another.pem" "$WORK/pg/another.key" "$between" 2>"$WORK/between.err" &
+  for n in $(seq 100); do
+    [ ! -s "$between" ] || break
+    sleep 0.1
+  done
+  over_network localhost 'sslmode = "require"'
+  gets_through t
+  # It has the password handed on as it is, and its own certificate.
+  sed -i "s/port = $NETPORT/port = $(cat "$between")/" "$WORK/backstay.toml"
+  is_refused 'channel binding'
+}
+
 run_cases "$@"
