@@ -363,7 +363,9 @@ impl Field for Size {
     }
 
     fn shown(&self) -> Json {
-        format!("{}B", self.0).into()
+        let units = [("T", 40), ("G", 30), ("M", 20), ("K", 10)];
+        let whole = units.iter().find(|(_, bits)| self.0 > 0 && self.0.trailing_zeros() >= *bits);
+        whole.map_or_else(|| format!("{}B", self.0), |(unit, bits)| format!("{}{unit}", self.0 >> bits)).into()
     }
 }
 

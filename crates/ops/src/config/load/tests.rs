@@ -101,6 +101,7 @@ fn what_is_shown_is_read_as_the_same_and_holds_no_secret() {
     let etc = Etc::with(&[("backstay.toml", GOOD)]);
     let shown = etc.config().to_toml().expect("can be written");
     assert!(shown.contains("cred:pg") && shown.contains("port = 5432"), "{shown}");
+    assert!(shown.contains("\"10M\"") && shown.contains("\"8G\"") && shown.contains("\"5s\""), "{shown}");
     let again = Etc::with(&[("backstay.toml", &shown)]);
     assert_eq!(again.config().settings(), etc.config().settings(), "{shown}");
 }
