@@ -17,7 +17,7 @@ use super::{Lsn, wal};
 use crate::files::{Captured, FilesReport, Moving, Problem, Progress, Remembered, Severity};
 use crate::spill::Spill;
 use repo::{Capture, Cutter, Entry, FileNode, Node, RepoError, Shape, WHOLE_BYTES_MAX, key_of_path};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -99,8 +99,13 @@ pub(super) fn take(
         }
     }
     let Taking { entries, spill, report, backup_label, control, .. } = taking;
-    let control = control.filter(|bytes| bytes.len() == CONTROL_BYTES && control::system(bytes).is_some());
+    let control = control.filter(|bytes| bytes.len() == CONTROL_BYTES);
+    let system = control.as_deref().and_then(control::system);
     let control = control.ok_or_else(|| BaseError::Source("the server sent no usable pg_control".into()))?;
+    if system != Some(survey.system()) {
+        let server = &plan.server;
+        return Err(BaseError::Source(format!("what answers at {server} is not one server: the files are of another")));
+    }
     let backup_label = backup_label.ok_or_else(|| BaseError::Source("the server sent no backup label".into()))?;
     let report = finish(into, (entries, spill), (&data, mode), report)?;
     // What was not used for hours may have been forgotten on the way.
@@ -123,11 +128,10 @@ fn finish(
     };
     let root = Entry { key: data.to_vec(), node: Node::Dir, mode, ..model.clone() };
     entries.insert(data.to_vec(), (root, 0));
-    let mut above: Vec<Vec<u8>> = Vec::new();
+    let mut above: BTreeSet<Vec<u8>> = BTreeSet::new();
     for key in entries.keys() {
-        let ends = key.iter().enumerate().filter(|(_, byte)| **byte == 0).map(|(at, _)| at);
-        above.extend(ends.map(|at| key[..at].to_vec()).filter(|above| !entries.contains_key(above)));
-        above.dedup();
+        let ends = key.iter().enumerate().filter(|(_, byte)| **byte == 0).map(|(at, _)| &key[..at]);
+        above.extend(ends.filter(|above| !entries.contains_key(*above)).map(<[u8]>::to_vec));
     }
     for key in above {
         // They only lead there: what they are on the server is not known.
