@@ -11,8 +11,9 @@ use std::process::Command;
 /// How many packages `Cargo.lock` may name. Raise it in the change that needs it, and say why there.
 /// The file engine and the command line needed 241. Buckets brought 129: an HTTP client, TLS, XML and international host
 /// names, a third of it for systems that we do not build for. The configuration brought 6: TOML with places in it. Talking to
-/// PostgreSQL, whose authentication must not be ours, brought 8. This is a little more than the sum.
-const PACKAGES_MAX: usize = 405;
+/// PostgreSQL, whose authentication must not be ours, brought 8. Mounting without libfuse brought 15, three of them for systems
+/// that we do not build for. This is a little more than the sum.
+const PACKAGES_MAX: usize = 420;
 
 /// How long a module may be, without its tests. Past that, split by concept.
 const MODULE_LINES_MAX: usize = 900;

@@ -120,6 +120,8 @@ pub enum Verb {
     Restore(c::restore::Args),
     /// Write a file to standard output, or a directory as tar
     Dump(c::dump::Args),
+    /// Show snapshots as a file system
+    Mount(c::mount::Args),
     /// Remove snapshots by a retention policy
     Forget(c::forget::Args),
     /// Give back the space of what no snapshot needs
@@ -168,6 +170,7 @@ impl Verb {
             Verb::Diff(_) => "diff",
             Verb::Restore(_) => "restore",
             Verb::Dump(_) => "dump",
+            Verb::Mount(_) => "mount",
             Verb::Forget(_) => "forget",
             Verb::Prune(_) => "prune",
             Verb::Verify(_) => "verify",

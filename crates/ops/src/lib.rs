@@ -24,6 +24,7 @@ pub mod init;
 pub mod key;
 pub mod listing;
 pub mod ls;
+pub mod mount;
 mod open;
 pub mod pace;
 pub mod postgres;

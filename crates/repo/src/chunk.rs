@@ -38,6 +38,12 @@ impl Cuts {
             && (1 << 10..=8 << 20).contains(&group)
             && [min, avg, max].iter().all(|n| n.is_multiple_of(2))
     }
+
+    /// The length of a page, where the number of chunks of a file tells whether it was cut in pages. Of files that were cut
+    /// where their content says, all chunks but the last have at least twice that length: they have fewer.
+    pub(crate) fn told_by_count(&self) -> Option<u32> {
+        (self.min / 2 >= self.page).then_some(self.page)
+    }
 }
 
 /// One chunk of content.

@@ -46,6 +46,11 @@ impl Place {
     pub fn len(&self) -> u32 {
         self.len
     }
+
+    /// Whether the other chunk lies in the same record, so that whoever opens one has both.
+    pub fn is_beside(&self, other: &Place) -> bool {
+        (self.pack, self.at) == (other.pack, other.at)
+    }
 }
 
 /// A pack, as tables name it.

@@ -9,6 +9,7 @@
 #![warn(clippy::iter_over_hash_type)]
 
 mod b64;
+mod browse;
 mod capture;
 mod chunk;
 mod crypt;
@@ -34,6 +35,7 @@ mod pack;
 mod pipeline;
 mod prune;
 mod read;
+mod recent;
 mod repair;
 mod replicate;
 mod repository;
@@ -47,6 +49,7 @@ mod tree;
 mod verify;
 
 pub use b64::{decode as unbase64, encode as base64};
+pub use browse::{Browse, Gap, Leaf};
 pub use capture::{Basis, Capture, CapturePlan, Committed, Outcome};
 pub use chunk::{Cut, Cutter, Measured, Shape, WHOLE_BYTES_MAX};
 pub use entry::{Entry, Extent, FileNode, Node, is_within, key_of_path, path_of_key, percent_path, unpercent_path};
@@ -64,7 +67,8 @@ pub use keys::{Bundle, Credential, Keyring, Role, is_protected_key, protect_key,
 pub use list::List;
 pub use pipeline::Assurance;
 pub use prune::{Act, Grace, Life, MaxUnused, PrunePlan, PruneReport, PruneStep};
-pub use read::{Reading, Sink, SnapshotReader, Want};
+pub use read::{Opener, Reading, Sink, SnapshotReader, Want};
+pub use recent::Recent;
 pub use repair::MendReport;
 pub use replicate::{CopyReport, CopyStep, replicate};
 pub use repository::{FORMAT, History, Layout, PackSize, Repository};

@@ -3,25 +3,27 @@
 //! What is read is hostile until authenticated: a record must be what its index entry says, and a chunk what its name says.
 
 use crate::crypt::{Aead, Secret};
+use crate::entry::FileNode;
 use crate::envelope::Trust;
 use crate::error::{RepoError, Result};
 use crate::head::Snapshot;
 use crate::id::{ChunkId, DomainId, IntentId, PackId};
 use crate::index::{Index, Place};
 use crate::intent::{Announcement, Process, Work};
-use crate::keys::IdKeys;
+use crate::keys::{IdKeys, Role};
 use crate::lanes;
 use crate::pack::{self, pack_key};
+use crate::recent::Recent;
 use crate::repository::Repository;
 use crate::runs::Runs;
 use crate::seal::{ChunkKind, Origin, RECORD_PLAIN_MAX, Unsealer, record_key};
 use crate::snapshot::Sealed;
-use crate::tree::{Located, Walk};
+use crate::tree::{Located, Tree, Walk};
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
-use store::{Kind, Shelf, Span, Store, World};
+use store::{Kind, Lanes, Shelf, Span, Store, World};
 
 /// Decoded records kept in memory: metadata is read again and again.
 const CACHE_BYTES: usize = 16 << 20;
@@ -47,34 +49,7 @@ pub(crate) struct Chunks {
     runs: Option<Runs>,
     keys: Mutex<HashMap<(Origin, ChunkKind), Keys>>,
     unsealers: Mutex<Vec<Unsealer>>,
-    cache: Mutex<Records>,
-}
-
-#[derive(Default)]
-struct Records {
-    young: HashMap<RecordAt, Arc<Vec<u8>>>,
-    old: HashMap<RecordAt, Arc<Vec<u8>>>,
-    young_bytes: usize,
-}
-
-impl Records {
-    fn get(&mut self, at: &RecordAt) -> Option<Arc<Vec<u8>>> {
-        if let Some(found) = self.young.get(at) {
-            return Some(Arc::clone(found));
-        }
-        let found = self.old.remove(at)?;
-        self.put(*at, Arc::clone(&found));
-        Some(found)
-    }
-
-    fn put(&mut self, at: RecordAt, plain: Arc<Vec<u8>>) {
-        if self.young_bytes >= CACHE_BYTES / 2 {
-            self.old = std::mem::take(&mut self.young);
-            self.young_bytes = 0;
-        }
-        self.young_bytes += plain.len();
-        self.young.insert(at, plain);
-    }
+    cache: Mutex<Recent<RecordAt, Arc<Vec<u8>>>>,
 }
 
 impl Chunks {
@@ -96,7 +71,7 @@ impl Chunks {
             runs,
             keys: Mutex::default(),
             unsealers: Mutex::default(),
-            cache: Mutex::default(),
+            cache: Mutex::new(Recent::new(CACHE_BYTES)),
         })
     }
 
@@ -242,7 +217,7 @@ impl Chunks {
         let span = Span::Range { offset: u64::from(place.at), len: u64::from(place.stored_len) };
         let sealed = self.store.get(&pack_key(&place.pack), span)?;
         let plain = Arc::new(self.open(place, sealed)?);
-        self.cache.lock().expect("no holder panics").put(at, Arc::clone(&plain));
+        self.cache.lock().expect("no holder panics").put(at, Arc::clone(&plain), plain.len());
         Ok(plain)
     }
 
@@ -303,7 +278,9 @@ impl Chunks {
         let failed: Mutex<Vec<(usize, RepoError)>> = Mutex::default();
         let fatal: Mutex<Option<RepoError>> = Mutex::default();
         let over = AtomicBool::new(false);
-        lanes::reading(world, &self.store).each(&|| {
+        // One stretch is one read: not worth a thread.
+        let lanes = if spans.len() > 1 { lanes::reading(world, &self.store) } else { Lanes::Inline };
+        lanes.each(&|| {
             while !over.load(Ordering::Relaxed) {
                 let Some(span) = spans.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
                 let result = match world.stop.requested() {
@@ -403,6 +380,7 @@ pub struct SnapshotReader {
     sealed: Sealed,
     chunks: Arc<Chunks>,
     content_key: Secret,
+    page_bytes: Option<u32>,
     world: World,
 }
 
@@ -447,8 +425,39 @@ impl Reading<'_> {
     /// # Errors
     /// `Damaged` when its run's key or its record cannot be opened, or when its two halves disagree.
     pub fn open(&self, snapshot: &Snapshot) -> Result<SnapshotReader> {
+        self.opener().open(snapshot)
+    }
+
+    /// The same reading, for what outlives the verb that began it: a mount. Prunes know of it until this and everything that
+    /// it opened is dropped.
+    pub fn opener(&self) -> Opener {
+        Opener {
+            chunks: Arc::clone(&self.chunks),
+            announcement: self.announcement.clone(),
+            role: self.repository.keyring.role(),
+            page_bytes: self.repository.config.chunker.told_by_count(),
+            world: self.repository.world.clone(),
+        }
+    }
+}
+
+/// Opens snapshots without holding on to the repository.
+pub struct Opener {
+    chunks: Arc<Chunks>,
+    announcement: Option<Arc<Announcement>>,
+    role: Role,
+    page_bytes: Option<u32>,
+    world: World,
+}
+
+impl Opener {
+    /// Opens a snapshot.
+    ///
+    /// # Errors
+    /// As [`Reading::open`].
+    pub fn open(&self, snapshot: &Snapshot) -> Result<SnapshotReader> {
         let runs = self.chunks.runs.as_ref();
-        let held = || RepoError::NotAuthorised { needed: "reader", held: self.repository.keyring.role().name().into() };
+        let held = || RepoError::NotAuthorised { needed: "reader", held: self.role.name().into() };
         let data_keys = runs.ok_or_else(held)?.keys(snapshot.record.run)?;
         let opened = data_keys.iter().map(|key| snapshot.record.open_sealed(key)).reduce(Result::or);
         let sealed = opened.expect("a run without a key is an error")?;
@@ -464,8 +473,18 @@ impl Reading<'_> {
             sealed,
             chunks: Arc::clone(&self.chunks),
             content_key: ids.content,
-            world: self.repository.world.clone(),
+            page_bytes: self.page_bytes,
+            world: self.world.clone(),
         })
+    }
+
+    /// Shows prunes that the reading goes on, when it is time to: for whoever reads nothing for a long time. Calling it often
+    /// costs nothing.
+    ///
+    /// # Errors
+    /// `Fenced` when a prune gave it up: what was forgotten may be gone then. Whatever the store returns.
+    pub fn keep_alive(&self) -> Result<()> {
+        self.announcement.as_ref().map_or(Ok(()), |announcement| announcement.refresh())
     }
 }
 
@@ -554,6 +573,20 @@ impl SnapshotReader {
     /// The name that these bytes would have as content of this snapshot.
     pub fn id_of(&self, data: &[u8]) -> ChunkId {
         ChunkId(*blake3::keyed_hash(&self.content_key.0, data).as_bytes())
+    }
+
+    /// The length of all chunks but the last of a file with this content, where it is known without asking for each.
+    pub fn page_bytes(&self, file: &FileNode) -> Option<u64> {
+        let page = u64::from(self.page_bytes?);
+        (file.chunks == file.data_bytes().div_ceil(page)).then_some(page)
+    }
+
+    pub(crate) fn tree(&self) -> &Tree {
+        &self.sealed.entries
+    }
+
+    pub(crate) fn metadata(&self, id: &ChunkId) -> Result<Arc<Vec<u8>>> {
+        self.chunks.chunk(id)
     }
 
     /// The world it is read in.

@@ -177,12 +177,96 @@ pub struct Located {
 }
 
 /// A chunk of entries as its parent names it; the root is only known by its id.
-struct Named {
-    id: ChunkId,
+#[derive(Clone, Debug)]
+pub(crate) struct Named {
+    pub(crate) id: ChunkId,
     level: Option<u8>,
-    first: Option<Vec<u8>>,
+    pub(crate) first: Option<Vec<u8>>,
     /// The position of its first id.
     start: u64,
+    /// The position of its first entry, and how many there are.
+    pub(crate) position: u64,
+    pub(crate) entries: u64,
+}
+
+/// A chunk of entries, opened.
+pub(crate) enum Opened {
+    /// Entries, at least one, in order.
+    Leaf(Vec<Located>),
+    /// Chunks of entries, at least one, in order.
+    Node(Vec<Named>),
+}
+
+impl Tree {
+    /// What everything is found from.
+    pub(crate) fn root(&self) -> Option<Named> {
+        let (level, first) = (None, None);
+        self.root.map(|id| Named { id, level, first, start: 0, position: 0, entries: self.count })
+    }
+}
+
+impl Named {
+    /// Opens it, given its bytes.
+    ///
+    /// # Errors
+    /// `Damaged` for anything that no writer makes.
+    pub(crate) fn open(&self, bytes: &[u8]) -> Result<Opened> {
+        let mut cursor = Cursor::new("a chunk of entries", bytes);
+        let [found, version] = cursor.array()?;
+        if version != 1 || found > LEVEL_MAX || self.level.is_some_and(|level| level != found) {
+            return Err(cursor.bad("is on the wrong level, or of a version that this program does not know"));
+        }
+        if found == 0 {
+            self.open_leaf(cursor).map(Opened::Leaf)
+        } else {
+            self.open_node(cursor, found).map(Opened::Node)
+        }
+    }
+
+    fn open_leaf(&self, mut cursor: Cursor<'_>) -> Result<Vec<Located>> {
+        let mut entries: Vec<Located> = Vec::new();
+        let mut key_bytes = 0usize;
+        let mut at = self.start;
+        while !cursor.is_empty() {
+            let previous = entries.last().map(|located| located.entry.key.as_slice());
+            let entry = entry::decode(&mut cursor, previous)?;
+            // Shared prefixes make small bytes stand for large keys: bounded, so that a leaf fits into memory.
+            key_bytes += entry.key.len();
+            if key_bytes > LEAF_KEY_BYTES_MAX {
+                return Err(cursor.bad("holds paths of more bytes than any leaf"));
+            }
+            let first = at;
+            if let Node::File(file) = &entry.node {
+                at = at.checked_add(file.chunks).ok_or_else(|| cursor.bad("counts too many chunks"))?;
+            }
+            entries.push(Located { entry, first });
+        }
+        if entries.is_empty() { Err(cursor.bad("has an empty leaf")) } else { Ok(entries) }
+    }
+
+    fn open_node(&self, mut cursor: Cursor<'_>, level: u8) -> Result<Vec<Named>> {
+        let mut children: Vec<Named> = Vec::new();
+        let (mut start, mut position) = (self.start, self.position);
+        while !cursor.is_empty() {
+            let first = cursor.sized()?;
+            let id = ChunkId(cursor.array()?);
+            let (ids, entries, _) = (cursor.varint()?, cursor.varint()?, cursor.varint()?);
+            // A node begins where its parent says, and its children ascend: so none is gone into twice, and few nodes that
+            // name each other, or one damaged leaf, again and again are no tree without end.
+            let ascends = match children.last().and_then(|child| child.first.as_deref()) {
+                Some(last) => last < first,
+                None => self.first.as_ref().is_none_or(|begin| begin == first),
+            };
+            if !ascends {
+                return Err(cursor.bad("names chunks of entries out of order"));
+            }
+            let (level, first) = (Some(level - 1), Some(first.to_vec()));
+            children.push(Named { id, level, first, start, position, entries });
+            start = start.checked_add(ids).ok_or_else(|| cursor.bad("counts too many chunks"))?;
+            position = position.checked_add(entries).ok_or_else(|| cursor.bad("counts too many entries"))?;
+        }
+        if children.is_empty() { Err(cursor.bad("has an empty node")) } else { Ok(children) }
+    }
 }
 
 enum Frame {
@@ -204,78 +288,35 @@ pub struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     pub(crate) fn new(tree: &Tree, within: &[u8], fetch: Box<FetchFn<'a>>) -> Walk<'a> {
-        let root = tree.root.map(|id| Named { id, level: None, first: None, start: 0 });
-        Walk { fetch, within: within.to_vec(), stack: Vec::new(), root, last: None, failed: false }
+        Walk { fetch, within: within.to_vec(), stack: Vec::new(), root: tree.root(), last: None, failed: false }
     }
 
     fn enter(&mut self, named: &Named) -> Result<()> {
         let bytes = (self.fetch)(&named.id)?;
-        let mut cursor = Cursor::new("a chunk of entries", &bytes);
-        let [found, version] = cursor.array()?;
-        if version != 1 || found > LEVEL_MAX || named.level.is_some_and(|level| level != found) {
-            return Err(cursor.bad("is on the wrong level, or of a version that this program does not know"));
-        }
-        if found == 0 {
-            let mut entries = Vec::new();
-            let mut key_bytes = 0usize;
-            let mut at = named.start;
-            let mut previous: Option<Vec<u8>> = None;
-            while !cursor.is_empty() {
-                let entry = entry::decode(&mut cursor, previous.as_deref())?;
-                // Shared prefixes make small bytes stand for large keys: bounded, so that a leaf fits into memory.
-                key_bytes += entry.key.len();
-                if key_bytes > LEAF_KEY_BYTES_MAX {
-                    return Err(cursor.bad("holds paths of more bytes than any leaf"));
-                }
-                previous = Some(entry.key.clone());
-                let start = at;
-                if let Node::File(file) = &entry.node {
-                    at = at.checked_add(file.chunks).ok_or_else(|| cursor.bad("counts too many chunks"))?;
-                }
+        let children = match named.open(&bytes)? {
+            Opened::Leaf(mut entries) => {
                 // Across leaves too: a leaf that comes again would be a tree without end.
-                if self.last.as_ref().is_some_and(|last| *last >= entry.key) {
-                    return Err(cursor.bad("holds paths out of order"));
+                let first = entries.first().map(|located| &located.entry.key);
+                if self.last.as_ref().zip(first).is_some_and(|(last, first)| last >= first) {
+                    return Err(RepoError::damaged("a chunk of entries", "holds paths out of order"));
                 }
-                self.last = Some(entry.key.clone());
-                if entry::is_within(&entry.key, &self.within) {
-                    entries.push(Located { entry, first: start });
-                }
+                self.last = entries.last().map(|located| located.entry.key.clone());
+                entries.retain(|located| entry::is_within(&located.entry.key, &self.within));
+                self.stack.push(Frame::Leaf(entries.into_iter()));
+                return Ok(());
             }
-            if previous.is_none() {
-                return Err(cursor.bad("has an empty leaf"));
-            }
-            self.stack.push(Frame::Leaf(entries.into_iter()));
-            return Ok(());
-        }
-        let mut children: Vec<(Vec<u8>, ChunkId, u64)> = Vec::new();
-        let mut at = named.start;
-        while !cursor.is_empty() {
-            let first = cursor.sized()?;
-            let id = ChunkId(cursor.array()?);
-            let (ids, _, _) = (cursor.varint()?, cursor.varint()?, cursor.varint()?);
-            // A node begins where its parent says, and its children ascend: so none is gone into twice, and few nodes that
-            // name each other, or one damaged leaf, again and again are no tree without end.
-            let ascends = match children.last() {
-                Some((last, ..)) => last.as_slice() < first,
-                None => named.first.as_ref().is_none_or(|begin| begin == first),
-            };
-            if !ascends {
-                return Err(cursor.bad("names chunks of entries out of order"));
-            }
-            children.push((first.to_vec(), id, at));
-            at = at.checked_add(ids).ok_or_else(|| cursor.bad("counts too many chunks"))?;
-        }
-        if children.is_empty() {
-            return Err(cursor.bad("has an empty node"));
-        }
+            Opened::Node(children) => children,
+        };
         // A child holds keys from its first up to the next child's first.
         let mut wanted = Vec::new();
         let mut children = children.into_iter().peekable();
-        while let Some((first, id, start)) = children.next() {
-            let after = children.peek().is_some_and(|(next, ..)| *next <= self.within);
-            let before = first > self.within && !entry::is_within(&first, &self.within);
+        while let Some(child) = children.next() {
+            let first = child.first.as_deref().unwrap_or_default();
+            let next = children.peek().and_then(|next| next.first.as_deref());
+            let after = next.is_some_and(|next| next <= self.within.as_slice());
+            let before = first > self.within.as_slice() && !entry::is_within(first, &self.within);
             if !after && !before {
-                wanted.push(Named { id, level: Some(found - 1), first: Some(first), start });
+                wanted.push(child);
             }
         }
         wanted.reverse();

@@ -17,6 +17,7 @@ pub mod init;
 pub mod key;
 pub mod ls;
 pub mod man;
+pub mod mount;
 pub mod pitr;
 pub mod prune;
 pub mod restore;
