@@ -120,6 +120,8 @@ pub enum Verb {
     Restore(c::restore::Args),
     /// Write a file to standard output, or a directory as tar
     Dump(c::dump::Args),
+    /// Start a PostgreSQL server on a backup, without restoring it
+    Instant(c::instant::Args),
     /// Show snapshots as a file system
     Mount(c::mount::Args),
     /// Remove snapshots by a retention policy
@@ -170,6 +172,7 @@ impl Verb {
             Verb::Diff(_) => "diff",
             Verb::Restore(_) => "restore",
             Verb::Dump(_) => "dump",
+            Verb::Instant(_) => "instant",
             Verb::Mount(_) => "mount",
             Verb::Forget(_) => "forget",
             Verb::Prune(_) => "prune",

@@ -22,8 +22,8 @@ use std::process::ExitCode;
 pub(crate) const PROGRAM: &str = concat!("backstay ", env!("CARGO_PKG_VERSION"));
 
 /// The verbs that change nothing in the repository they are given.
-const READERS: [&str; 11] =
-    ["snapshots", "ls", "find", "diff", "dump", "mount", "restore", "pitr", "verify", "copy", "stats"];
+const READERS: [&str; 12] =
+    ["snapshots", "ls", "find", "diff", "dump", "mount", "instant", "restore", "pitr", "verify", "copy", "stats"];
 
 fn main() -> ExitCode {
     exit::guard_secrets();
@@ -89,6 +89,7 @@ fn run(verb: Verb, global: &args::Global, ctx: &Ctx, out: &mut Render) -> Result
         Verb::Diff(args) => c::diff::run(args, global, ctx, out),
         Verb::Restore(args) => c::restore::run(args, global, ctx, out),
         Verb::Dump(args) => c::dump::run(args, global, ctx, out),
+        Verb::Instant(args) => c::instant::run(args, global, ctx, out),
         Verb::Mount(args) => c::mount::run(args, global, ctx, out),
         Verb::Forget(args) => c::forget::run(args, global, ctx, out),
         Verb::Prune(args) => c::prune::run(args, global, ctx, out),

@@ -2,7 +2,7 @@
 //!
 //! What it is for: `archive` keeps the log and knows what it covers; `ahead` does more of it than a server asks for; `receive`
 //! fills it from the server, and `lag` says how far it is behind; `base` takes a cluster and waits for its log; `pitr`
-//! chooses what to restore; `recover` restores it, or a table of it.
+//! chooses what to restore; `recover` restores it, or a table of it; `instant` runs a server on a backup.
 //! What it may not know: terminals, configuration files. Where data comes from and goes: `sources::postgres` knows servers and
 //! bytes; `repo` keeps both.
 //!
@@ -11,6 +11,7 @@
 pub mod ahead;
 pub mod archive;
 pub mod base;
+pub mod instant;
 pub mod lag;
 pub mod pitr;
 pub mod receive;

@@ -6,6 +6,7 @@
 //! Where data comes from and goes: a [`repo::Opener`] and the records of snapshots in; answers to the kernel out.
 
 mod attr;
+mod body;
 mod content;
 mod forest;
 mod snapshots;
@@ -13,15 +14,18 @@ mod snapshots;
 mod tests;
 mod trouble;
 mod view;
+mod writable;
 
 pub use trouble::OnTrouble;
+pub use writable::Part;
 
 use attr::Owner;
 use content::Cache;
 use forest::Forest;
 use fuser::{MountOption, Session, SessionACL, SessionUnmounter};
-use repo::{Node, Opener, RepoError, Snapshot, path_of_key};
+use repo::{Node, Opener, RepoError, Snapshot, SnapshotReader, path_of_key};
 use rustix::mount::{UnmountFlags, unmount};
+use rustix::process::{Resource, Rlimit};
 use snapshots::{Root, SNAPSHOTS_MAX, Snapshots};
 use std::fs::OpenOptions;
 use std::io::{self, ErrorKind};
@@ -32,6 +36,7 @@ use std::time::Duration;
 use store::World;
 use trouble::Teller;
 use view::View;
+use writable::Writable;
 
 const DEVICE: &str = "/dev/fuse";
 /// The most threads that answer the kernel.
@@ -79,8 +84,8 @@ pub enum MountError {
     /// It has, but not for this user.
     #[error("cannot mount: this user may not open {DEVICE}: {0}")]
     Forbidden(io::Error),
-    /// Who is not root needs a program that is not there.
-    #[error("cannot mount: only root may without the program fusermount3")]
+    /// Who may not mount needs a program that is not there.
+    #[error("cannot mount: this user may not, and the program that may, fusermount3, is not there")]
     NoHelper,
     /// That program does not let others look.
     #[error("cannot mount for others: only root may, unless /etc/fuse.conf says user_allow_other")]
@@ -154,6 +159,49 @@ pub fn mount(
     let owner = Owner::here();
     let system = Snapshots::new((opener, snapshots), root, owner, (teller, cache));
     Mounted::start(system, &plan.dir, (plan.audience, &[MountOption::RO]), world)
+}
+
+/// How to mount a snapshot that can be written to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WritablePlan {
+    /// An empty directory.
+    pub dir: PathBuf,
+    /// Where changed pages go, as files without names; may be filled.
+    pub beside: PathBuf,
+    /// What is there.
+    pub parts: Vec<Part>,
+    /// About how many bytes of content are kept in memory.
+    pub cache_bytes: usize,
+}
+
+/// Mounts directories of a snapshot to be written to. What is written goes with the mount; the snapshot stays as it is. Root
+/// lets everybody look as far as modes let them, since what runs there is another user's; others look alone, and own it all.
+///
+/// # Errors
+/// [`MountError`]; `Repo` also when an entry cannot be read. Nothing is mounted then.
+pub fn mount_writable(
+    plan: &WritablePlan,
+    reader: SnapshotReader,
+    world: &World,
+    on: OnTrouble,
+) -> Result<Mounted, MountError> {
+    check(&plan.dir)?;
+    let other = |source| MountError::Other { dir: plan.dir.clone(), source };
+    raise_limit();
+    let cache = Cache::new(plan.cache_bytes).map_err(other)?;
+    let view = Arc::new(View::new(reader, Arc::new(Teller::new(on))));
+    let owner = Owner::here();
+    let audience = if owner.uid == 0 { Audience::All } else { Audience::Owner };
+    let system = Writable::load((view, &plan.parts), cache, (&plan.beside, owner), world)?;
+    Mounted::start(system, &plan.dir, (audience, &[]), world)
+}
+
+/// Each file with changed pages is open for as long as it is there.
+fn raise_limit() {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let most = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    // Without it there is less room, which whoever writes is told.
+    rustix::process::setrlimit(Resource::Nofile, most).unwrap_or_default();
 }
 
 /// Whether a directory can be mounted at: what fails later is harder to understand.
@@ -251,9 +299,14 @@ impl Drop for Mounted {
 fn refused(dir: &Path, audience: Audience, error: io::Error) -> MountError {
     let root = rustix::process::geteuid().is_root();
     match error.kind() {
-        // Only the program that mounts for others than root was asked for.
-        ErrorKind::NotFound if !root => MountError::NoHelper,
+        // The directory and the device are there: it is the program that mounts for those who may not.
+        ErrorKind::NotFound => MountError::NoHelper,
         ErrorKind::PermissionDenied if audience == Audience::All && !root => MountError::NotForOthers,
-        _ => MountError::Other { dir: dir.to_owned(), source: error },
+        _ => {
+            // The program that mounts says what it says in lines.
+            let words = error.to_string();
+            let first = words.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("refused").to_owned();
+            MountError::Other { dir: dir.to_owned(), source: io::Error::other(first) }
+        }
     }
 }

@@ -6,7 +6,7 @@ use crate::render::{Render, bytes, clean, duration, local_time, shown, shown_pat
 use ops::config::Source;
 use ops::postgres::Cluster;
 use ops::postgres::pitr::{Line, Moment};
-use ops::postgres::recover::{Destination, Over, Part, Prepared, Request, extract, prepare, restore};
+use ops::postgres::recover::{Copied, Destination, Over, Part, Prepared, Request, extract, prepare, restore};
 use ops::{Ctx, Exit, Failure, select};
 use repo::{Repository, Snapshot};
 use serde_json::json;
@@ -119,14 +119,7 @@ pub fn run(
         }
         (None, named) => named.cloned(),
     };
-    let line =
-        match args.timeline.as_str() {
-            "newest" => Line::Newest,
-            "backup" => Line::OfTheBackup,
-            number => Line::Number(number.parse().map_err(|_| {
-                Failure::usage(format!("--timeline {number:?} is none of newest, backup, or a number"))
-            })?),
-        };
+    let line = line(&args.timeline)?;
     let mut tablespaces = BTreeMap::new();
     for text in &args.tablespace {
         let (name, dir) = text
@@ -186,10 +179,18 @@ pub fn run(
             counters.set(done.files, done.bytes);
         });
         progress.finish();
-        done?;
+        out.repository_warnings(&ctx.take_remarks());
+        let copied = done?;
         let seconds = (ctx.world.clock.monotonic() - began).as_secs_f64();
-        out.event("summary", &json!({ "source": found.source, "tables": args.table, "total_duration": seconds }));
+        out.event(
+            "summary",
+            &json!({ "source": found.source, "tables": args.table, "total_duration": seconds,
+            "mounted": copied == Copied::Mounted }),
+        );
         out.say(format_args!("{} of {} put into {}", args.table.join(", "), found.source, told_place(&destination)));
+        if let Copied::Restored(why) = copied {
+            out.say(format_args!("  the whole cluster was restored for it: {}", clean(&why)));
+        }
         return Ok(Exit::Ok);
     }
     let prepared = prepare(ctx, found.repository, &request)?;
@@ -240,6 +241,19 @@ pub fn run(
         if args.archive { "" } else { ", and archives nothing (archive_mode = off in postgresql.auto.conf)" },
     ));
     Ok(if report.problem_count == 0 { Exit::Ok } else { Exit::Failed })
+}
+
+/// The line of history that `--timeline` names.
+///
+/// # Errors
+/// `usage` for words that name none.
+pub fn line(text: &str) -> Result<Line, Failure> {
+    let none = || Failure::usage(format!("--timeline {text:?} is none of newest, backup, or a number"));
+    match text {
+        "newest" => Ok(Line::Newest),
+        "backup" => Ok(Line::OfTheBackup),
+        number => number.parse().map(Line::Number).map_err(|_| none()),
+    }
 }
 
 fn told_place(to: &Destination) -> String {

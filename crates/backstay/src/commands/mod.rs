@@ -14,6 +14,7 @@ pub mod find;
 pub mod forget;
 pub mod help;
 pub mod init;
+pub mod instant;
 pub mod key;
 pub mod ls;
 pub mod man;

@@ -5,21 +5,25 @@
 //! What it may not know: terminals. Where data comes from and goes: a snapshot and its log through `sources::postgres`.
 
 use super::Cluster;
+use super::instant::{Lazy, NotLazy};
 use super::pitr::{Line, Moment, Route, plan};
 use crate::ctx::Ctx;
 use crate::failure::{Exit, Failure};
 use crate::pace::{self, Estimate};
-use repo::{Repository, Snapshot, SnapshotReader};
+use repo::{Opener, Repository, Snapshot, SnapshotReader};
 use sources::files::apply::{Progress, RestoreMode};
+use sources::postgres::base::Tablespace;
 use sources::postgres::cluster::{Archiving, Arrival, ClusterError, ClusterPlan, ClusterReport, Edge, OVER, Recovery};
 use sources::postgres::scratch::{Scratch, ScratchError};
 use sources::postgres::tools::{NoTools, Tools};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, PoisonError};
 use zeroize::Zeroizing;
 
 /// What is wanted.
+#[derive(Clone)]
 pub struct Request {
     /// Platform and source.
     pub source: String,
@@ -75,6 +79,23 @@ pub struct Prepared {
 /// # Errors
 /// As [`plan`]; refusals of the target with exit 21 or 6.
 pub fn prepare(ctx: &Ctx, repository: &Repository, request: &Request) -> Result<Prepared, Failure> {
+    let Way { route, tablespaces, plan, opener } = way(ctx, repository, request)?;
+    let reader = opener.open(&route.snapshot)?;
+    let (files, bytes) = plan.check(&route.facts, &reader)?;
+    let estimate = pace::estimate(ctx, repository, files, bytes);
+    Ok(Prepared { route, tablespaces, files, bytes, estimate, plan, reader })
+}
+
+/// How a moment is reached, wherever the files come from.
+pub(super) struct Way {
+    pub(super) route: Route,
+    tablespaces: Vec<(String, PathBuf)>,
+    pub(super) plan: ClusterPlan,
+    pub(super) opener: Opener,
+}
+
+/// Finds the way. Looks at no target.
+pub(super) fn way(ctx: &Ctx, repository: &Repository, request: &Request) -> Result<Way, Failure> {
     let reading = repository.reading(&ctx.process)?;
     let goal = (&request.moment, request.line);
     let route = plan((repository, &reading), &request.source, goal, request.base.as_ref())?;
@@ -95,7 +116,7 @@ pub fn prepare(ctx: &Ctx, repository: &Repository, request: &Request) -> Result<
                 .get(&space.name)
                 .map(|dir| std::path::absolute(dir).unwrap_or_else(|_| dir.clone()));
             // Never to where it was unless somebody says so: a server may run there.
-            (space.name.clone(), named.unwrap_or_else(|| beside(&target).join(&space.name)))
+            (space.name.clone(), named.unwrap_or_else(|| beside(&target).join(directory_of(space))))
         })
         .collect();
     let mut fetch: Vec<String> = request.fetch.iter().map(|word| shell_word(word)).collect();
@@ -120,10 +141,7 @@ pub fn prepare(ctx: &Ctx, repository: &Repository, request: &Request) -> Result<
             restore_command: fetch.join(" "),
         },
     };
-    let reader = reading.open(&route.snapshot)?;
-    let (files, bytes) = plan.check(facts, &reader)?;
-    let estimate = pace::estimate(ctx, repository, files, bytes);
-    Ok(Prepared { route, tablespaces, files, bytes, estimate, plan, reader })
+    Ok(Way { route, tablespaces, plan, opener: reading.opener() })
 }
 
 /// Makes the data directory. When this returns `Ok`, a server can be started on it; it recovers by itself.
@@ -150,6 +168,12 @@ fn beside(target: &Path) -> PathBuf {
     let mut name = target.file_name().unwrap_or_default().to_owned();
     name.push("-tablespaces");
     target.with_file_name(name)
+}
+
+/// The name of a tablespace's directory: its own, but for one that would lead elsewhere.
+fn directory_of(space: &Tablespace) -> String {
+    let plain = !matches!(&*space.name, "" | "." | "..") && !space.name.contains('/');
+    if plain { space.name.clone() } else { space.oid.to_string() }
 }
 
 /// A word as a shell takes it, for the server runs its restore_command by one.
@@ -180,8 +204,18 @@ pub enum Destination {
     File(PathBuf),
 }
 
-/// Takes tables out of a cluster as it was at a moment, by a private server on a restored copy, and puts them into a database
-/// or a file. `request.target` is a directory that is made for it and goes again.
+/// What a part was taken out of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Copied {
+    /// Only what the server read was fetched.
+    Mounted,
+    /// The whole cluster was restored, because mounting it does not go: why, as a sentence.
+    Restored(String),
+}
+
+/// Takes tables out of a cluster as it was at a moment, and puts them into a database or a file. A private server runs on the
+/// mounted backup, where this machine can mount, or on a restored copy. `request.target` is a directory that is made for it
+/// and goes again.
 ///
 /// # Errors
 /// As [`prepare`]; `no-tools`, `scratch-failed`, `dump-failed`, `load-failed`.
@@ -191,18 +225,31 @@ pub fn extract(
     (cluster, request): (&Cluster, &Request),
     (part, to): (&Part, &Destination),
     on: &(dyn Fn(Progress) + Sync),
-) -> Result<(), Failure> {
-    let prepared = prepare(ctx, repository, request)?;
-    let major = prepared.route.facts.major();
-    // Before anything is restored: it would be for nothing.
-    let tools = Tools::find("postgres", major, cluster.bin.as_deref())?;
-    let clients = Tools::find("pg_dump", major, cluster.bin.as_deref())?;
+) -> Result<Copied, Failure> {
     if let Destination::File(path) = to
         && path.exists()
     {
         return Err(Failure::new(Exit::Confirmation, "target-not-empty", format!("{} exists", path.display()))
             .help("name another file"));
     }
+    let remarks = Arc::clone(&ctx.remarks);
+    let damaged = Box::new(move |path: &[u8], what: &str| {
+        let mut remarks = remarks.lock().unwrap_or_else(PoisonError::into_inner);
+        remarks.push(format!("{}: {what}", repo::percent_path(path)));
+    });
+    let tools = |program: &str, route: &Route| Tools::find(program, route.facts.major(), cluster.bin.as_deref());
+    let why = match Lazy::mount((ctx, repository), request, &request.target, damaged) {
+        Ok((lazy, route)) => {
+            let (server, clients) = (tools("postgres", &route)?, tools("pg_dump", &route)?);
+            let server = Scratch::start(&server, lazy.data(), &lazy.socket(), &cluster.server.user, &ctx.world)?;
+            return dump(&clients, &server, &ctx.world, part, to).map(|()| Copied::Mounted);
+        }
+        Err(NotLazy::Mount(e)) => e.to_string(),
+        Err(NotLazy::Other(failure)) => return Err(failure),
+    };
+    let prepared = prepare(ctx, repository, request)?;
+    // Before anything is restored: it would be for nothing.
+    let (tools, clients) = (tools("postgres", &prepared.route)?, tools("pg_dump", &prepared.route)?);
     let scratch = Removed(prepared.plan.target.clone());
     let spaces = Removed(beside(&prepared.plan.target));
     let report = restore(ctx, repository, &prepared, on)?;
@@ -215,7 +262,7 @@ pub fn extract(
     let result = dump(&clients, &server, &ctx.world, part, to);
     drop(server);
     drop((scratch, spaces));
-    result
+    result.map(|()| Copied::Restored(why))
 }
 
 /// A directory that goes with this.
@@ -376,6 +423,16 @@ mod tests {
         assert_eq!(take("postgresql://u:p%40ss@h:5/d?x=1"), ("postgresql://u@h:5/d?x=1".into(), Some("p@ss".into())));
         assert_eq!(take("postgresql:///d?host=/s"), ("postgresql:///d?host=/s".into(), None));
         assert_eq!(take("host=x dbname=d"), ("host=x dbname=d".into(), None));
+    }
+
+    #[test]
+    fn a_tablespaces_name_leads_nowhere_else() {
+        for (name, expect) in
+            [("fast", "fast"), ("..", "77"), ("/etc", "77"), ("a/../../b", "77"), ("", "77"), ("a b", "a b")]
+        {
+            let (name, location, stored) = (name.to_owned(), String::new(), String::new());
+            assert_eq!(directory_of(&Tablespace { oid: 77, name, location, stored }), expect);
+        }
     }
 
     #[test]

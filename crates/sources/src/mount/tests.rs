@@ -1,5 +1,6 @@
 //! Snapshots that no sound writer makes, and damaged ones, as a mount sees them; without a kernel.
 
+use super::body::{Body, without_name};
 use super::content::{Cache, Content, Seek, next_of};
 use super::trouble::Teller;
 use super::view::{Enough, Found, View};
@@ -214,6 +215,55 @@ fn bytes_are_found_anywhere_in_files_of_many_chunks() {
         assert_eq!((next_of(&node, offset, Seek::Data), next_of(&node, offset, Seek::Hole)), (data, hole), "{offset}");
     }
     assert_eq!(next_of(&node, second + 124_010, Seek::Data), None);
+}
+
+#[test]
+fn what_is_written_over_a_backup_reads_as_in_a_file_of_its_own() {
+    let chunks: Vec<Vec<u8>> = (0..12).map(|n| noise(n, 32 << 10)).collect();
+    let backed_up = chunks.concat();
+    let f = fixture(vec![file("table", chunks, None)]);
+    let view = f.view().expect("opens");
+    let cache = Cache::new(1 << 20).expect("threads");
+    let dir = tempfile::tempdir().expect("a directory");
+    let located = view.find(b"table").expect("is there").located.expect("an entry");
+    for seed in 0..40u64 {
+        let mut state = seed;
+        let mut next = |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % below
+        };
+        // Every other one is new, as a server makes many.
+        let body = Body::of((seed % 2 == 0).then(|| Content::of(&view, &located).expect("a file")));
+        let mut model = if seed % 2 == 0 { backed_up.clone() } else { Vec::new() };
+        for step in 0..120u64 {
+            match next(10) {
+                0 => {
+                    let size = next(500_000);
+                    body.resize(size as u64).expect("resizes");
+                    model.resize(size, 0);
+                }
+                1..=6 => {
+                    // Whole pages as a rule, but not always.
+                    let unit = if next(3) == 0 { 1 } else { 8192 };
+                    let (at, len) = (next(450_000) / unit * unit, (next(40_000) / unit + 1) * unit);
+                    let data = noise(seed * 1000 + step, len);
+                    let file = || without_name(dir.path());
+                    body.write(&cache, &file, at as u64, &data).expect("writes");
+                    model.resize(model.len().max(at + len), 0);
+                    model[at..at + len].copy_from_slice(&data);
+                }
+                _ => {
+                    let (at, len) = (next(500_000), next(100_000));
+                    let got = body.read(&cache, at as u64, len as u32).expect("reads");
+                    let good = model.get(at.min(model.len())..(at + len).min(model.len())).unwrap_or_default();
+                    assert!(got == good, "seed {seed}, step {step}: {len} bytes at {at}");
+                }
+            }
+            assert_eq!(body.size(), model.len() as u64);
+        }
+        assert!(body.read(&cache, 0, u32::MAX).expect("reads") == model, "seed {seed}");
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).expect("lists").count(), 0, "files for pages have no names");
 }
 
 #[test]

@@ -191,8 +191,7 @@ impl ClusterPlan {
         reader: &SnapshotReader,
         on: &(dyn Fn(Progress) + Sync),
     ) -> Result<ClusterReport> {
-        let control = repo::unbase64(&facts.control)
-            .ok_or_else(|| ClusterError::Target("the snapshot has no usable pg_control".into()))?;
+        control_of(facts)?;
         if let RestoreMode::Delta(_) = self.mode {
             self.check_existing(facts)?;
             self.disarm()?;
@@ -203,15 +202,33 @@ impl ClusterPlan {
         for plan in self.parts(facts)? {
             report.files.add(restore(&plan, reader, on)?);
         }
-        self.complete(facts)?;
         // Whoever starts the server must get to where root put it.
         made.into_iter().try_for_each(|dir| self.own(dir))?;
+        self.arm(facts)?;
+        Ok(report)
+    }
+
+    /// Writes everything that is not among the files of the snapshot, which are all there. When this returns `Ok`, a server can
+    /// be started on it.
+    ///
+    /// # Errors
+    /// [`ClusterError`]; there is no `pg_control` then.
+    pub fn arm(&self, facts: &Facts) -> Result<()> {
+        let control = control_of(facts)?;
+        self.complete(facts)?;
         // Nothing may start on it before everything else is on the disk.
         let global = self.target.join("global");
         sync_directories(&self.target)?;
         write(&global.join("pg_control"), &control)?;
-        sync(&global)?;
-        Ok(report)
+        sync(&global)
+    }
+
+    /// The directories of the snapshot that the cluster consists of, by their path keys, and where each of them belongs.
+    ///
+    /// # Errors
+    /// [`ClusterError`]: paths that make no sense.
+    pub fn directories(&self, facts: &Facts) -> Result<Vec<(Vec<u8>, PathBuf)>> {
+        Ok(self.parts(facts)?.into_iter().map(|part| (part.within, part.target)).collect())
     }
 
     /// One restore of files for the data directory, and one for each tablespace.
@@ -313,6 +330,11 @@ impl ClusterPlan {
 
 fn ignore_absent(e: io::Error) -> io::Result<()> {
     if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) }
+}
+
+/// The control file of a backup.
+fn control_of(facts: &Facts) -> Result<Vec<u8>> {
+    repo::unbase64(&facts.control).ok_or_else(|| ClusterError::Target("the snapshot has no usable pg_control".into()))
 }
 
 /// The directory of a tablespace's files: `PG_15_202209061`.
