@@ -1,7 +1,7 @@
 //! Snapshots as file systems, through the kernel's FUSE and without libfuse.
 //!
-//! What it is for: [`Mounted`] is a mount for as long as it lives. `snapshots` answers the kernel; [`view`] finds things in a
-//! snapshot, [`content`] their bytes.
+//! What it is for: [`Mounted`] is a mount for as long as it lives. `snapshots` answers the kernel, and `writable` where
+//! it may be written to; `view` finds things in a snapshot, `content` their bytes.
 //! What it may not know: which snapshots somebody wants, terminals.
 //! Where data comes from and goes: a [`repo::Opener`] and the records of snapshots in; answers to the kernel out.
 
