@@ -29,7 +29,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use store::{Lanes, Stop, Store, Timestamp, World};
 
-pub use source::{SourceRun, backup_source};
+pub use source::{Form, SourceRun, backup_source};
 
 /// What to protect.
 pub enum What {
@@ -320,7 +320,7 @@ pub(crate) struct Taken {
     pub paths: Vec<String>,
     /// The files; none for a stream.
     pub files: Option<Captured>,
-    /// What was asked for and is not there at all.
+    /// What was asked for and is not there at all, and what else somebody should know.
     pub missing: Vec<Trouble>,
     /// What the source says about itself; its warnings and errors are filled in here.
     pub outcome: Outcome,
@@ -335,7 +335,8 @@ pub(crate) fn conclude(
 ) -> Result<Report, Failure> {
     let Taken { began, paths, files, missing: mut troubles, mut outcome } = taken;
     let (files, cache) = files.map(|files| (files.report, files.cache)).unzip();
-    let (mut errors, mut warnings) = (troubles.len() as u64, 0);
+    let count = |severity| troubles.iter().filter(|trouble| trouble.severity == severity).count() as u64;
+    let (mut errors, mut warnings) = (count(Severity::Error), count(Severity::Warning));
     if let Some(FilesReport { problems, .. }) = &files {
         troubles.extend(problems.kept().iter().map(Trouble::from));
         errors += problems.errors();

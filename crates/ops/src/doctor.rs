@@ -47,24 +47,32 @@ pub struct DoctorReport {
 
 /// What was found so far.
 #[derive(Default)]
-struct Looking {
+pub(crate) struct Looking {
     found: Vec<Finding>,
-    /// Why the repository cannot be used, when it cannot.
+    /// Why what is looked at cannot be used, when it cannot.
     failed: Option<Exit>,
 }
 
+/// What was found, counted.
+pub(crate) struct Seen {
+    pub(crate) checks: Vec<Check>,
+    pub(crate) problems: usize,
+    pub(crate) warnings: usize,
+    pub(crate) exit: Exit,
+}
+
 impl Looking {
-    fn add(&mut self, finding: Finding) {
+    pub(crate) fn add(&mut self, finding: Finding) {
         self.found.push(finding);
     }
 
-    fn fail(&mut self, name: &'static str, failure: Failure) {
+    pub(crate) fn fail(&mut self, name: &'static str, failure: Failure) {
         self.failed.get_or_insert(failure.exit);
         let help = failure.help.unwrap_or_default();
         self.add(Finding::problem(name, failure.what, help));
     }
 
-    fn report(self, repository: String) -> DoctorReport {
+    pub(crate) fn seen(self) -> Seen {
         let count = |state| self.found.iter().filter(|finding| finding.state == state).count();
         let (problems, warnings) = (count(State::Problem), count(State::Warning));
         let exit = self.failed.unwrap_or(match (problems, warnings) {
@@ -78,7 +86,12 @@ impl Looking {
             message: finding.text,
             help: finding.help.filter(|help| !help.is_empty()),
         });
-        DoctorReport { repository, checks: checks.collect(), problems, warnings, exit }
+        Seen { checks: checks.collect(), problems, warnings, exit }
+    }
+
+    fn report(self, repository: String) -> DoctorReport {
+        let Seen { checks, problems, warnings, exit } = self.seen();
+        DoctorReport { repository, checks, problems, warnings, exit }
     }
 }
 

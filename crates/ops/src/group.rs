@@ -3,6 +3,7 @@
 //! It may not know policies. A group is what its snapshots share: host, paths, tags, or nothing.
 
 use crate::failure::Failure;
+use crate::postgres::logical::KIND as LOGICAL;
 use repo::Snapshot;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -55,7 +56,11 @@ impl GroupBy {
                 GroupKey::Host => group.host = Some(snapshot.public.host.clone()),
                 // A source stays the same one when its configuration names other paths.
                 GroupKey::Paths => match &snapshot.public.source {
-                    Some(source) => group.source = Some(source.clone()),
+                    Some(source) => {
+                        group.source = Some(source.clone());
+                        // A dump does not stand in for the files of a cluster, nor they for it.
+                        group.kind = Some(&snapshot.public.kind).filter(|kind| *kind == LOGICAL).cloned();
+                    }
                     None => group.paths = Some(sorted(&snapshot.public.paths)),
                 },
                 GroupKey::Tags => group.tags = Some(sorted(&snapshot.tags)),
@@ -90,6 +95,9 @@ pub struct Group {
     /// The source, `PLATFORM/SOURCE`, where it has a name: in the place of the paths.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    /// How the source was taken, where that is by dumps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
     /// What was protected, sorted, as percent paths.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paths: Option<Vec<String>>,
@@ -103,6 +111,7 @@ impl std::fmt::Display for Group {
         let mut parts = Vec::new();
         parts.extend(self.host.as_ref().map(|host| format!("host {host}")));
         parts.extend(self.source.as_ref().map(|source| format!("source {source}")));
+        parts.extend(self.kind.as_ref().map(|kind| format!("{kind} backups")));
         parts.extend(self.paths.as_ref().map(|paths| format!("paths {}", paths.join(", "))));
         parts.extend(self.tags.as_ref().map(|tags| match tags.as_slice() {
             [] => "no tags".to_owned(),

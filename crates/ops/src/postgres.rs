@@ -2,7 +2,8 @@
 //!
 //! What it is for: `archive` keeps the log and knows what it covers; `ahead` does more of it than a server asks for; `receive`
 //! fills it from the server, and `lag` says how far it is behind; `base` takes a cluster and waits for its log; `pitr`
-//! chooses what to restore; `recover` restores it, or a table of it; `instant` runs a server on a backup.
+//! chooses what to restore; `recover` restores it, or a table of it; `instant` runs a server on a backup; `logical` dumps
+//! databases, `schema_git` keeps their definitions, `reload` brings dumps back; `doctor` looks whether a server can be protected.
 //! What it may not know: terminals, configuration files. Where data comes from and goes: `sources::postgres` knows servers and
 //! bytes; `repo` keeps both.
 //!
@@ -11,11 +12,15 @@
 pub mod ahead;
 pub mod archive;
 pub mod base;
+pub mod doctor;
 pub mod instant;
 pub mod lag;
+pub mod logical;
 pub mod pitr;
 pub mod receive;
 pub mod recover;
+pub mod reload;
+mod schema_git;
 
 use crate::config::{Connect, Method, PostgresSource, Receive, SslMode, Wal};
 use crate::failure::{Exit, Failure};

@@ -1,13 +1,15 @@
 //! Temporary files and directories of runs that crashed: whoever makes one holds a lock on it, so what nobody holds is a
 //! leftover.
 
+use std::fs::DirBuilder;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use repo::hex;
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
 use store::{Timestamp, World};
 
@@ -39,10 +41,46 @@ pub(crate) fn sweep(dir: &Path, prefix: &[u8], world: &World) -> io::Result<()> 
     Ok(())
 }
 
+/// A private directory, removed with all that is in it on drop, or by the next run after a crash.
+#[derive(Debug)]
+pub struct Scratch {
+    path: PathBuf,
+    /// Held, so that nobody takes the directory for a leftover.
+    _lock: OwnedFd,
+}
+
+impl Scratch {
+    /// A new directory whose name begins with `prefix` under `under`, which is made when it does not exist. Removes what
+    /// crashed runs left there under such names.
+    ///
+    /// # Errors
+    /// Why it cannot be made.
+    pub fn create(under: &Path, prefix: &str, world: &World) -> io::Result<Scratch> {
+        DirBuilder::new().recursive(true).mode(0o700).create(under)?;
+        sweep(under, prefix.as_bytes(), world)?;
+        let path = under.join(format!("{prefix}{}", hex(&world.random::<8>())));
+        DirBuilder::new().mode(0o700).create(&path)?;
+        let lock = openat(CWD, &path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        hold(&lock)?;
+        Ok(Scratch { path, _lock: lock })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What cannot be removed now is removed by the next run.
+        std::fs::remove_dir_all(&self.path).ok();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::DirBuilderExt;
 
     #[test]
     fn only_what_is_old_and_not_held_goes() {

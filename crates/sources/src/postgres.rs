@@ -3,21 +3,28 @@
 //! `wire` talks to a server, by `socket` and `tls`; `replication` receives its log; `control` and `pages` know the bytes of a
 //! data directory, `layout` its files, `wal` the bytes of a segment; `base` takes a cluster into a [`repo::Capture`], from its
 //! disk or, by `remote` and `tar`, from its server; `cluster` makes a data directory of a snapshot, ready to recover; `tools`
-//! finds the programs of a major version, and `scratch` runs a private server with them.
+//! finds the programs of a major version, and `scratch` runs a private server with them; `dump` takes a database with
+//! `pg_dump`, run by `client`; `script` knows the SQL of such programs and `toc` their tables of contents; `census` asks what
+//! is in a server.
 //!
 //! It may not know policies, schedules, where an archive lies, nor which backup suits a target: `ops` does.
 
 pub mod base;
+pub mod census;
+pub mod client;
 pub mod cluster;
 pub mod control;
+pub mod dump;
 mod layout;
 pub mod pages;
 mod remote;
 pub mod replication;
 pub mod scratch;
+pub mod script;
 mod socket;
 mod tar;
 pub mod tls;
+pub mod toc;
 pub mod tools;
 pub mod wal;
 pub mod wire;

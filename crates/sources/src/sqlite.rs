@@ -7,24 +7,23 @@
 #[cfg(test)]
 mod tests;
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::time::Duration;
 
 use repo::hex;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
-use rustix::fs::{CWD, Mode, OFlags, openat, stat};
+use rustix::fs::stat;
 use rustix::io::Errno;
 use store::World;
 
 use crate::files::meta::{FileId, Stamp, file_id};
-use crate::leftover;
+use crate::leftover::Scratch;
 
 /// What to do with SQLite databases among the files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,39 +67,14 @@ pub(crate) struct Copied {
     pub(crate) unchecked: Option<String>,
 }
 
-/// A private directory for copies.
-#[derive(Debug)]
-pub(crate) struct Scratch {
-    path: PathBuf,
-    /// Held, so that nobody takes the directory for a leftover.
-    _lock: OwnedFd,
-}
-
-const SCRATCH_PREFIX: &str = "sqlite-";
-
-impl Scratch {
-    /// A new directory under `under`, which is made when it does not exist. Removes what crashed runs left there.
-    pub(crate) fn create(under: &Path, world: &World) -> io::Result<Scratch> {
-        DirBuilder::new().recursive(true).mode(0o700).create(under)?;
-        leftover::sweep(under, SCRATCH_PREFIX.as_bytes(), world)?;
-        let path = under.join(format!("{SCRATCH_PREFIX}{}", hex(&world.random::<8>())));
-        DirBuilder::new().mode(0o700).create(&path)?;
-        let lock = openat(CWD, &path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        leftover::hold(&lock)?;
-        Ok(Scratch { path, _lock: lock })
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What cannot be removed now is removed by the next run.
-        std::fs::remove_dir_all(&self.path).ok();
-    }
+/// A private directory for copies, under `under`.
+pub(crate) fn scratch(under: &Path, world: &World) -> io::Result<Scratch> {
+    Scratch::create(under, "sqlite-", world)
 }
 
 /// Copies the database at `path`, which must be the file `id`, and checks the copy.
 pub(crate) fn copy(path: &Path, id: FileId, scratch: &Scratch, world: &World) -> Result<Copied, Refusal> {
-    let to = scratch.path.join(hex(&world.random::<8>()));
+    let to = scratch.path().join(hex(&world.random::<8>()));
     let result = copy_to(path, id, &to, world);
     for end in ["", "-wal", "-shm", "-journal"] {
         let mut name = to.clone().into_os_string();

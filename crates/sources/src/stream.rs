@@ -76,7 +76,7 @@ pub fn capture_stream(
 }
 
 /// An entry that belongs to whoever runs this.
-fn own_entry(key: Vec<u8>, node: Node, now: Timestamp, names: &Names) -> Entry {
+pub(crate) fn own_entry(key: Vec<u8>, node: Node, now: Timestamp, names: &Names) -> Entry {
     let mode = if node == Node::Dir { 0o700 } else { 0o600 };
     let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
     let mut entry = Entry {

@@ -3,7 +3,7 @@
 use crate::args::Global;
 use crate::progress::Progress;
 use crate::render::{Render, bytes, clean, duration, shown};
-use ops::backup::{Act, Files, Reading, Report, Request, SourceRun, Step, Way, What};
+use ops::backup::{Act, Files, Form, Reading, Report, Request, SourceRun, Step, Way, What};
 use ops::config::{Config, PlatformName};
 use ops::{Ctx, Exit, Failure, Locator, select};
 use repo::{Assurance, Compression, Repository};
@@ -31,6 +31,10 @@ pub struct Args {
     /// command
     #[arg(value_name = "PATH|PLATFORM[/SOURCE]")]
     paths: Vec<OsString>,
+    /// Of PostgreSQL sources: their files and log, or dumps of their databases [default: all that the configuration says of
+    /// them]
+    #[arg(long = "type", value_enum, value_name = "HOW")]
+    form: Option<FormArg>,
     /// Tag the snapshot; may be given several times, or with commas
     #[arg(long, value_name = "TAG", value_delimiter = ',')]
     tag: Vec<String>,
@@ -100,6 +104,14 @@ enum SqliteArg {
     Off,
 }
 
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum FormArg {
+    /// The files of a cluster, and its log
+    Physical,
+    /// Dumps of databases, by pg_dump
+    Logical,
+}
+
 /// Runs the verb.
 ///
 /// # Errors
@@ -107,6 +119,9 @@ enum SqliteArg {
 pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<Exit, Failure> {
     if let Some((config, words)) = sources_named(&args, global)? {
         return run_sources(&args, &config, &words, global, ctx, out);
+    }
+    if args.form.is_some() {
+        return Err(Failure::usage("--type is for sources of the configuration").help("name one: PLATFORM/SOURCE"));
     }
     let request = request(&args, ctx, what(&args)?, Compression::Level(3))?;
     let repository = open(global, ctx, out, request.act)?;
@@ -225,15 +240,31 @@ fn run_sources(
         return Err(Failure::usage(format!("{} has no sources: there is nothing to back up", words.join(" ")))
             .help("configure one: [platform.NAME.source.NAME]"));
     }
+    let wanted = args.form.map(|form| match form {
+        FormArg::Physical => Form::Physical,
+        FormArg::Logical => Form::Logical,
+    });
+    let runs: Vec<_> = sources
+        .into_iter()
+        .filter(|(.., source)| wanted.is_none() || source.kind() == "postgres")
+        .flat_map(|(platform, name, source)| {
+            Form::of(source, wanted).into_iter().map(move |form| (platform, name, source, form))
+        })
+        .collect();
+    if runs.is_empty() {
+        return Err(Failure::usage(format!("nothing of {} is backed up in that way", words.join(" ")))
+            .help("see what the configuration says of it: backstay config show"));
+    }
     let compression = config.settings().defaults.compression.unwrap_or(Compression::Level(3));
     let (mut exit, mut failed) = (Exit::Ok, None);
     // The one that is open, so that nobody is asked for its key twice.
     let mut opened: Option<(Locator, Repository)> = None;
-    for (platform, name, source) in sources {
+    for (platform, name, source, form) in runs {
         let run = SourceRun {
             platform: platform.clone(),
             name: name.clone(),
             source: source.clone(),
+            form,
             reading: reading(args),
             readers: args.read_concurrency,
         };
@@ -360,8 +391,8 @@ fn source_of(request: &Request) -> Option<String> {
 fn summary(out: &Render, request: &Request, report: &Report) {
     let none = FilesReport::default();
     let files = report.files.as_ref().unwrap_or(&none);
-    // A stream is one new file.
-    let files_new = if report.files.is_some() { files.files_new } else { 1 };
+    // What is not read from files is all new.
+    let files_new = if report.files.is_some() { files.files_new } else { report.stats.files };
     let stats = &report.stats;
     out.event(
         "summary",

@@ -39,15 +39,15 @@ pub struct ClusterArgs {
     /// Let the server archive its log as before: for one that takes the place of the old one
     #[arg(long)]
     archive: bool,
-    /// Only this table, as pg_dump names it: schema.table. Needs --to
-    #[arg(long, value_name = "TABLE", requires = "to")]
-    table: Vec<String>,
+    /// Only this table, as pg_dump names it: schema.table. Needs --to, but for dumps
+    #[arg(long, value_name = "TABLE")]
+    pub table: Vec<String>,
     /// The database that the tables are in; otherwise the one that the configuration names
-    #[arg(long, value_name = "DATABASE", requires = "table")]
-    database: Option<String>,
-    /// Where the tables go: postgresql://… (a database that exists), or a file for pg_restore
-    #[arg(long, value_name = "URL|FILE", requires = "table")]
-    to: Option<String>,
+    #[arg(long, value_name = "DATABASE")]
+    pub database: Option<String>,
+    /// Where the tables go: postgresql://… (a database that exists), or a file for pg_restore; of dumps a directory
+    #[arg(long, value_name = "URL|FILE")]
+    pub to: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -66,12 +66,19 @@ impl ClusterArgs {
         !self.table.is_empty()
     }
 
+    /// Whether a moment was given, or anything else that takes log to be reached.
+    pub fn wants_log(&self) -> bool {
+        self.at.is_some() || self.base.is_some() || !self.tablespace.is_empty() || self.archive
+    }
+
     /// Whether anything was given that means something for clusters only.
     pub fn is_given(&self) -> bool {
         self.at.is_some()
             || self.base.is_some()
             || !self.tablespace.is_empty()
             || !self.table.is_empty()
+            || self.database.is_some()
+            || self.to.is_some()
             || self.archive
     }
 }
@@ -105,6 +112,16 @@ pub fn run(
     ctx: &Ctx,
     out: &mut Render,
 ) -> Result<Exit, Failure> {
+    match (args.table.is_empty(), &args.to, &args.database) {
+        (false, None, _) => {
+            return Err(Failure::usage("where do the tables go?")
+                .help("name a database that exists, or a file: --to postgresql://… or --to FILE"));
+        }
+        (true, Some(_), _) | (true, _, Some(_)) => {
+            return Err(Failure::usage("--to and --database go with --table, or with dumps").help("see --type logical"));
+        }
+        _ => {}
+    }
     let now = ctx.world.clock.now();
     let moment = match (&args.at, found.named) {
         (Some(text), _) => Moment::parse(text, now)?,

@@ -16,6 +16,7 @@ pub mod help;
 pub mod init;
 pub mod instant;
 pub mod key;
+pub mod logical;
 pub mod ls;
 pub mod man;
 pub mod mount;

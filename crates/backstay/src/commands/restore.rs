@@ -6,6 +6,7 @@ use crate::args::Global;
 use crate::progress::Progress;
 use crate::render::{Render, bytes, clean, duration, shown, shown_path};
 use ops::pace::Estimate;
+use ops::postgres::logical;
 use ops::postgres::recover::Over;
 use ops::restore::{Act, Report, Request};
 use ops::{Ctx, Exit, Failure, select};
@@ -70,6 +71,8 @@ pub struct Args {
     no_special: bool,
     #[command(flatten)]
     cluster: super::cluster::ClusterArgs,
+    #[command(flatten)]
+    dumps: super::logical::DumpArgs,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -92,32 +95,54 @@ pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<E
     if args.target.as_ref().is_some_and(|target| target.is_empty()) {
         return Err(Failure::usage("--target is empty"));
     }
-    if args.target.is_none() && !args.in_place && !args.cluster.takes_a_part() {
+    let takes_a_part = args.cluster.takes_a_part() || args.dumps.is_given();
+    if args.target.is_none() && !args.in_place && !takes_a_part {
         return Err(Failure::usage("restore to where?").help("name a new directory with --target, or see --in-place"));
     }
     let repository = args.choose.about(global, &[&name]).open(ctx, out)?;
     let snapshots = repository.snapshots()?;
     let meant = meant(&args, &name, ctx, &repository, &snapshots)?;
     out.repository_warnings(&ctx.take_remarks());
-    let snapshot = match meant {
+    let is_of_dumps = matches!(meant, Meant::Dumps { .. });
+    if is_of_dumps && args.cluster.wants_log() {
+        return Err(Failure::usage("a dump is of one moment: log cannot be applied to it").help(
+            "name an earlier dump by its time: PLATFORM/SOURCE@TIME; or restore a physical backup: --type physical",
+        ));
+    }
+    if is_of_dumps && args.target.is_some() && (args.cluster.is_given() || args.dumps.wants_a_database()) {
+        return Err(Failure::usage("--target takes all of a snapshot of dumps, as files")
+            .help("leave it out, and name a database with --into or --to, or a directory with --to"));
+    }
+    let snapshot: &Snapshot = match &meant {
         Meant::Cluster { source, named } if !in_part => {
             let found = Found {
                 repository: &repository,
                 snapshots: &snapshots,
-                source: &source,
-                named,
+                source,
+                named: *named,
                 target: args.target.as_ref().map(PathBuf::from),
                 over: over(&args)?,
                 dry_run: args.dry_run,
             };
             return super::cluster::run(&args.cluster, &found, global, ctx, out);
         }
+        Meant::Dumps { source, snapshot } if !in_part && args.target.is_none() => {
+            let found = super::logical::Found {
+                repository: &repository,
+                snapshot: snapshot.clone(),
+                source,
+                confirm: args.confirm.as_ref().map(|name| name.to_string_lossy().into_owned()),
+                dry_run: args.dry_run,
+            };
+            return super::logical::run((&args.dumps, &args.cluster), found, global, ctx, out);
+        }
+        Meant::Dumps { snapshot, .. } => snapshot,
         Meant::Cluster { named: Some(snapshot), .. } | Meant::Files(snapshot) => snapshot,
         Meant::Cluster { named: None, .. } => {
             select::pick_to_restore(ctx, &repository, &snapshots, &name, &args.choose.filter())?
         }
     };
-    if args.cluster.is_given() {
+    if args.cluster.is_given() || (args.dumps.is_given() && !is_of_dumps) {
         return Err(Failure::usage("--at, --table and their like are for PostgreSQL, and this is none")
             .help("name the source: backstay restore PLATFORM/SOURCE --at TIME --target DIR"));
     }
@@ -182,6 +207,8 @@ pub fn run(args: Args, global: &Global, ctx: &Ctx, out: &mut Render) -> Result<E
 enum Meant<'s> {
     /// A cluster, at any moment; or as one backup of it was.
     Cluster { source: String, named: Option<&'s Snapshot> },
+    /// Dumps of a source's databases.
+    Dumps { source: String, snapshot: Box<Snapshot> },
     /// A snapshot.
     Files(&'s Snapshot),
 }
@@ -193,16 +220,36 @@ fn meant<'s>(
     repository: &Repository,
     snapshots: &'s [Snapshot],
 ) -> Result<Meant<'s>, Failure> {
-    if let (Some(source), "latest") = select::split_source(name)
+    let (source, rest) = select::split_source(name);
+    if let Some(source) = source
+        && args.dumps.wants_dumps()
+    {
+        let dumps = logical::snapshots_of(snapshots, source);
+        let snapshot = select::pick_to_restore(ctx, repository, &dumps, name, &args.choose.filter())?;
+        return Ok(Meant::Dumps { source: source.to_owned(), snapshot: Box::new(snapshot.clone()) });
+    }
+    if let (Some(source), "latest") = (source, rest)
         && !ops::postgres::snapshots_of(snapshots, source).is_empty()
     {
         return Ok(Meant::Cluster { source: source.to_owned(), named: None });
     }
     let snapshot = select::pick_to_restore(ctx, repository, snapshots, name, &args.choose.filter())?;
-    Ok(match (&snapshot.public.source, snapshot.public.kind.as_str()) {
-        (Some(source), ops::postgres::KIND) => Meant::Cluster { source: source.clone(), named: Some(snapshot) },
-        _ => Meant::Files(snapshot),
-    })
+    let id = snapshot.id.short();
+    match (&snapshot.public.source, snapshot.public.kind.as_str()) {
+        (_, ops::postgres::KIND) if args.dumps.wants_dumps() => {
+            Err(Failure::usage(format!("snapshot {id} is a physical backup, and no dump"))
+                .help("restore the cluster, or tables of it: --table TABLE --to DATABASE"))
+        }
+        (_, logical::KIND) if args.dumps.wants_files() => {
+            Err(Failure::usage(format!("snapshot {id} is one of dumps, and no physical backup"))
+                .help("leave out --type physical"))
+        }
+        (Some(source), ops::postgres::KIND) => Ok(Meant::Cluster { source: source.clone(), named: Some(snapshot) }),
+        (Some(source), logical::KIND) => {
+            Ok(Meant::Dumps { source: source.clone(), snapshot: Box::new(snapshot.clone()) })
+        }
+        _ => Ok(Meant::Files(snapshot)),
+    }
 }
 
 /// Whether a data directory that is there may be changed: only one that was named twice.

@@ -24,10 +24,37 @@ pub struct SourceRun {
     pub name: SourceName,
     /// What it is.
     pub source: Source,
+    /// How it is taken.
+    pub form: Form,
     /// Whether unchanged files are read again.
     pub reading: Reading,
     /// How many files to read at the same time; as many as there are processors when `None`.
     pub readers: Option<usize>,
+}
+
+/// How a source is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// As its files; a cluster together with its log.
+    Physical,
+    /// As what its server says is in it: dumps of databases.
+    Logical,
+}
+
+impl Form {
+    /// The forms in which a source is taken, where `wanted` does not say one; then that one, or none where the source does not
+    /// know it. Dumps need not be configured to be asked for.
+    pub fn of(source: &Source, wanted: Option<Form>) -> Vec<Form> {
+        let configured = |form: &Form| match (source, form) {
+            (Source::Postgres(postgres), Form::Physical) => postgres.physical.is_some(),
+            (Source::Postgres(postgres), Form::Logical) => {
+                wanted.is_some() || postgres.logical.is_some() || !postgres.dumps.is_empty()
+            }
+            (_, form) => *form == Form::Physical,
+        };
+        let forms = [Form::Physical, Form::Logical].into_iter().filter(configured);
+        forms.filter(|form| wanted.is_none_or(|wanted| *form == wanted)).collect()
+    }
 }
 
 /// `PLATFORM/SOURCE`, as snapshots name it.
@@ -56,7 +83,10 @@ pub fn backup_source(
         Source::Files(files) => backup_files(ctx, repository, request, &files_of(run, files), on),
         Source::Postgres(postgres) => {
             let cluster = Cluster::of(&run.to_string(), postgres)?;
-            crate::postgres::base::backup(ctx, repository, &cluster, request, on)
+            match run.form {
+                Form::Physical => crate::postgres::base::backup(ctx, repository, &cluster, request, on),
+                Form::Logical => crate::postgres::logical::backup(ctx, repository, (&cluster, postgres), request, on),
+            }
         }
         Source::Later(kind) => Err(not_yet(run, &format!("back up sources of kind {kind}"))),
     }
@@ -133,6 +163,39 @@ fn matching(dir: &Path, names: &Gitignore) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cluster_is_taken_in_every_way_that_is_configured_and_files_in_one() {
+        let source = |keys: &str| {
+            let dir = tempfile::tempdir().expect("temp dir");
+            let text = format!(
+                "version = 1\nrepository.main.url = \"r\"\n[platform.p.source.s]\n{keys}\n[platform.p.source.s.connect]\n"
+            );
+            let text = if keys.contains("files") { text.replace("[platform.p.source.s.connect]\n", "") } else { text };
+            let file = dir.path().join("backstay.toml");
+            std::fs::write(&file, text).expect("writes");
+            let config = crate::config::Config::load(&crate::config::Files::Named(file)).expect("is good");
+            config.source("p/s").expect("is there").2.clone()
+        };
+        let both = source("kind = \"postgres\"\nphysical = {}\nlogical = {}");
+        let physical = source("kind = \"postgres\"\nphysical = {}");
+        let dumps = source("kind = \"postgres\"\ndumps = [{ name = \"d\" }]");
+        let files = source("kind = \"files\"\npaths = [\"/etc\"]");
+        use Form::{Logical, Physical};
+        for (source, wanted, expect) in [
+            (&both, None, &[Physical, Logical][..]),
+            (&both, Some(Logical), &[Logical]),
+            (&physical, None, &[Physical]),
+            // Nobody has to configure what is asked for once.
+            (&physical, Some(Logical), &[Logical]),
+            (&dumps, None, &[Logical]),
+            (&dumps, Some(Physical), &[]),
+            (&files, None, &[Physical]),
+            (&files, Some(Logical), &[]),
+        ] {
+            assert_eq!(Form::of(source, wanted), expect, "{source:?} {wanted:?}");
+        }
+    }
 
     #[test]
     fn wildcards_stand_for_what_is_there_and_nothing_stands_for_itself() {

@@ -158,11 +158,6 @@ fn check_postgres(postgres: &PostgresSource, at: &At<'_>, lints: &mut Lints) {
             lints.errors.push(at.problem(&["dumps"], &what));
         }
     }
-    for (key, is_set) in [("logical", postgres.logical.is_some()), ("dumps", !postgres.dumps.is_empty())] {
-        if is_set {
-            lints.warnings.push(at.problem(&[key], ": this version makes no dumps: only the physical backup is made"));
-        }
-    }
     let connect = &postgres.connect;
     let verifies = matches!(connect.sslmode, SslMode::VerifyCa | SslMode::VerifyFull);
     if verifies && connect.sslrootcert.is_none() {

@@ -122,16 +122,19 @@ keys! {
         data_directory: Option<PathBuf>,
         /// Back up the whole cluster, as files and WAL.
         physical: Option<Physical>,
-        /// Back up the database that `connect` names, with `pg_dump`.
+        /// Back up databases with `pg_dump`.
         logical: Option<Logical>,
-        /// More dumps, of a part each.
+        /// More dumps, of a part of a database each, kept in the same snapshot.
         dumps: Vec<Dump>,
         /// Tables whose rows are counted with each backup, as `schema.table`: what a restore is compared with.
         count_tables: Vec<String>,
         /// Directory of the client programs (`pg_dump`, `pg_restore`, `psql`). Where it is not set, they are looked for.
         bin: Option<PathBuf>,
+        /// How many tables are dumped at the same time, at most 64. Where it is not set: as many as there are processors, from
+        /// 2 to 8.
+        workers: Option<u32>,
     }
-    later ["class", "why", "schedule", "retention", "triggers", "restore", "objective", "statistics", "workers"]
+    later ["class", "why", "schedule", "retention", "triggers", "restore", "objective", "statistics"]
 
     /// How to reach a PostgreSQL server.
     pub struct Connect {
@@ -183,16 +186,21 @@ keys! {
     }
     later []
 
-    /// A logical backup of a PostgreSQL database: the one that `connect` names.
+    /// A logical backup of PostgreSQL databases.
     pub struct Logical {
+        /// Which databases; `"*"` is all but templates. Where it is not set: the one that `connect` names, or all where that is
+        /// `postgres`.
+        databases: Vec<String>,
         /// With roles and tablespaces.
         globals: bool = true,
         /// With large objects.
         blobs: bool = true,
         /// Tables to leave out, as patterns of `pg_dump`.
         exclude_tables: Vec<String>,
+        /// A git repository, as an absolute path or an address, where the definitions are committed when they changed.
+        schema_git: Option<String>,
     }
-    later ["schedule", "schema_git"]
+    later ["schedule"]
 
     /// A dump of a part of a PostgreSQL database.
     pub struct Dump {
@@ -476,6 +484,13 @@ impl Field for Locator {
 
     fn shown(&self) -> Json {
         self.to_string().into()
+    }
+}
+
+impl Default for Logical {
+    /// What holds where nothing is said.
+    fn default() -> Logical {
+        Logical { databases: Vec::new(), globals: true, blobs: true, exclude_tables: Vec::new(), schema_git: None }
     }
 }
 

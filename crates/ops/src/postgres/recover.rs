@@ -177,7 +177,7 @@ fn directory_of(space: &Tablespace) -> String {
 }
 
 /// A word as a shell takes it, for the server runs its restore_command by one.
-fn shell_word(word: &str) -> String {
+pub(super) fn shell_word(word: &str) -> String {
     let plain = !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-+=:@,".contains(&b));
     // Of a percent sign the server thinks that it is its own.
     let word = word.replace('%', "%%");
@@ -359,7 +359,7 @@ impl Drop for RemovedFile {
 }
 
 /// The address of a database without the password in it, which must not be seen among the arguments of a program.
-fn without_password(url: &str) -> (String, Option<Zeroizing<String>>) {
+pub(super) fn without_password(url: &str) -> (String, Option<Zeroizing<String>>) {
     let none = || (url.to_owned(), None);
     let Some((scheme, rest)) = url.split_once("://") else { return none() };
     let (authority, path) = rest.find(['/', '?']).map_or((rest, ""), |at| rest.split_at(at));

@@ -25,7 +25,8 @@ use super::meta::{self, Stamp, Xattrs, XattrsOf, file_id};
 use super::moving::Moving;
 use super::report::Notes;
 use super::walk::open_file;
-use crate::sqlite::{self, Refusal, Scratch, Sqlite};
+use crate::leftover::Scratch;
+use crate::sqlite::{self, Refusal, Sqlite};
 
 /// The smallest file that may be cut in pages, and what its size must be a multiple of.
 const PAGES_BYTES_MIN: u64 = 1 << 20;
@@ -368,7 +369,7 @@ impl Reader<'_> {
         drop(file);
         let stamp = Stamp::of(&stat);
         let wal = wal_stamp(&wanted.dir, &wanted.name);
-        let scratch = self.ground.scratch.get_or_init(|| Scratch::create(self.ground.scratch_under, self.ground.world));
+        let scratch = self.ground.scratch.get_or_init(|| sqlite::scratch(self.ground.scratch_under, self.ground.world));
         let scratch = scratch.as_ref().map_err(|e| {
             let place = self.ground.scratch_under.display();
             Trouble::File(format!(

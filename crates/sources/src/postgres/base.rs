@@ -8,6 +8,7 @@
 //! What it may not know: where the log is archived. Without it the result is worth nothing: the caller waits for it.
 
 use super::Lsn;
+use super::census::{self, Database, Table, columns, number};
 use super::control::{self, CONTROL_BYTES};
 use super::layout::{Layout, Unlogged};
 use super::remote;
@@ -71,34 +72,6 @@ pub struct Tablespace {
     pub location: String,
     /// What of it was stored: the directory of this version's files, without symbolic links, as a percent path.
     pub stored: String,
-}
-
-/// A database of the cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Database {
-    /// Its number, and the name of its directory.
-    pub oid: u32,
-    /// Its name.
-    pub name: String,
-    /// Its size in bytes; none where the role may not ask.
-    pub bytes: Option<u64>,
-    /// Its encoding.
-    pub encoding: String,
-    /// Its collation.
-    pub collation: String,
-}
-
-/// A table of the database at hand.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Table {
-    /// Schema and name, as SQL writes them.
-    pub name: String,
-    /// Rows: as the planner estimates them, or as counted.
-    pub rows: i64,
-    /// Whether they were counted.
-    pub counted: bool,
-    /// Bytes with indexes and all.
-    pub bytes: u64,
 }
 
 /// What the cluster said about itself, kept with the snapshot.
@@ -374,9 +347,9 @@ impl Survey {
             settings: self.settings()?,
             backup_label,
             control: repo::base64(&control),
-            databases: self.databases()?,
-            extensions: self.extensions()?,
-            tables: self.tables(&plan.count_tables)?,
+            databases: census::databases(&mut self.connection)?,
+            extensions: census::extensions(&mut self.connection)?,
+            tables: census::tables_unless_locked(&mut self.connection, &plan.count_tables)?,
         })
     }
 
@@ -488,71 +461,10 @@ impl Survey {
             })
             .collect()
     }
-
-    fn databases(&mut self) -> Result<Vec<Database>> {
-        let rows = self.connection.query(
-            "select oid, datname, case when has_database_privilege(oid, 'connect') then pg_database_size(oid) end, \
-             pg_encoding_to_char(encoding), datcollate from pg_database order by datname",
-        )?;
-        rows.into_iter()
-            .map(|row| {
-                let [oid, name, bytes, encoding, collation] = columns(row)?;
-                Ok(Database {
-                    oid: number(oid)?,
-                    name: name.unwrap_or_default(),
-                    bytes: bytes.and_then(|bytes| bytes.parse().ok()),
-                    encoding: encoding.unwrap_or_default(),
-                    collation: collation.unwrap_or_default(),
-                })
-            })
-            .collect()
-    }
-
-    fn extensions(&mut self) -> Result<Vec<String>> {
-        let rows = self.connection.query("select extname || ' ' || extversion from pg_extension order by 1")?;
-        Ok(rows.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect())
-    }
-
-    fn tables(&mut self, counted: &[String]) -> Result<Vec<Table>> {
-        const NAMED_MAX: u32 = 1000;
-        let rows = self.connection.query(&format!(
-            "select quote_ident(n.nspname) || '.' || quote_ident(c.relname), c.reltuples::bigint, \
-             pg_total_relation_size(c.oid) from pg_class c join pg_namespace n on n.oid = c.relnamespace \
-             where c.relkind in ('r', 'm') and c.relpersistence = 'p' and n.nspname <> 'information_schema' \
-             and n.nspname !~ '^pg_' order by 3 desc, 1 limit {NAMED_MAX}",
-        ))?;
-        let mut tables = Vec::new();
-        for row in rows {
-            let [name, rows, bytes] = columns(row)?;
-            // A table that was dropped meanwhile has no size.
-            let Some(bytes) = bytes.and_then(|bytes| bytes.parse().ok()) else { continue };
-            tables.push(Table { name: name.unwrap_or_default(), rows: number(rows)?, counted: false, bytes });
-        }
-        for wanted in counted {
-            let [name, bytes] = self.connection.row(&format!(
-                "select quote_ident(n.nspname) || '.' || quote_ident(c.relname), pg_total_relation_size(c.oid) from pg_class c \
-                 join pg_namespace n on n.oid = c.relnamespace where c.oid = {}::regclass",
-                literal(wanted)
-            ))?;
-            let name = name.unwrap_or_default();
-            let rows = number(self.connection.value(&format!("select count(*) from {name}"))?)?;
-            tables.retain(|table| table.name != name);
-            tables.push(Table { name, rows, counted: true, bytes: number(bytes)? });
-        }
-        Ok(tables)
-    }
-}
-
-pub(super) fn columns<const N: usize>(row: Vec<Option<String>>) -> Result<[Option<String>; N]> {
-    row.try_into().map_err(|_| BaseError::Source("the server answered with another number of columns".into()))
 }
 
 pub(super) fn nonsense(what: &str, found: Option<&String>) -> BaseError {
     BaseError::Source(format!("the server gave {found:?} for {what}"))
-}
-
-pub(super) fn number<T: std::str::FromStr>(text: Option<String>) -> Result<T> {
-    text.as_ref().and_then(|text| text.trim().parse().ok()).ok_or_else(|| nonsense("a number", text.as_ref()))
 }
 
 pub(super) fn lsn(text: Option<String>) -> Result<Lsn> {

@@ -6,7 +6,8 @@
 //! What it may not know: where the log is archived. Where data comes from and goes: a connection for replication, and one for
 //! questions; files into a [`Capture`], log to whoever asked for it.
 
-use super::base::{BaseError, BasePlan, Ending, Result, Survey, Tablespace, columns, lsn, number};
+use super::base::{BaseError, BasePlan, Ending, Result, Survey, Tablespace, lsn};
+use super::census::{columns, number};
 use super::control::{self, CONTROL_BYTES};
 use super::layout::{Again, Checker, Layout, Unlogged};
 use super::pages::PAGE_BYTES;

@@ -36,6 +36,20 @@ pub enum Mode {
     VerifyFull,
 }
 
+impl Mode {
+    /// The word that libpq has for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Mode::Disable => "disable",
+            Mode::Allow => "allow",
+            Mode::Prefer => "prefer",
+            Mode::Require => "require",
+            Mode::VerifyCa => "verify-ca",
+            Mode::VerifyFull => "verify-full",
+        }
+    }
+}
+
 /// How a connection is encrypted.
 #[derive(Clone, Debug, Default)]
 pub struct Tls {

@@ -9,12 +9,17 @@ use std::process::{Command, Stdio};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tools {
     dir: PathBuf,
+    major: u32,
 }
 
 /// None were found.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "cannot find {program} of PostgreSQL {major} (looked in {looked}): install it, or name its directory as `bin` in the configuration"
+    "{}: install that of {major}, or name its directory as `bin` in the configuration",
+    match too_old {
+        Some(version) => format!("{program} is of PostgreSQL {version}, which is older than the server's {major}"),
+        None => format!("cannot find {program} of PostgreSQL {major} (looked in {looked})"),
+    }
 )]
 pub struct NoTools {
     /// The program that was looked for.
@@ -23,6 +28,8 @@ pub struct NoTools {
     pub major: u32,
     /// Where it was looked for.
     pub looked: String,
+    /// The version of one that is too old, where there is one.
+    pub too_old: Option<u32>,
 }
 
 impl Tools {
@@ -44,10 +51,41 @@ impl Tools {
             }
         };
         let found = dirs.iter().find(|dir| version_of(&dir.join(program)) == Some(major));
-        found.map(|dir| Tools { dir: dir.clone() }).ok_or_else(|| {
+        found.map(|dir| Tools { dir: dir.clone(), major }).ok_or_else(|| {
             let looked: Vec<String> = dirs.iter().map(|dir| dir.display().to_string()).collect();
-            NoTools { program: program.to_owned(), major, looked: looked.join(", ") }
+            NoTools { program: program.to_owned(), major, looked: looked.join(", "), too_old: None }
         })
+    }
+
+    /// The directory that has `program` of this major version, or else of the next later one: a client of a later version
+    /// understands a server, and an earlier one does not.
+    ///
+    /// # Errors
+    /// [`NoTools`], with the latest of those that are too old.
+    pub fn find_client(program: &str, major: u32, configured: Option<&Path>) -> Result<Tools, NoTools> {
+        let missing = match Tools::find(program, major, configured) {
+            Ok(tools) => return Ok(tools),
+            Err(missing) => missing,
+        };
+        let mut dirs: Vec<PathBuf> = match configured {
+            Some(dir) => vec![dir.to_owned()],
+            None => std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect(),
+        };
+        if configured.is_none() {
+            let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+            dirs.extend(versions.map(|version| version.path().join("bin")));
+        }
+        let found = dirs.iter().filter_map(|dir| Some((version_of(&dir.join(program))?, dir)));
+        let (later, older): (Vec<_>, Vec<_>) = found.partition(|(version, _)| *version >= major);
+        match later.into_iter().min_by_key(|(version, _)| *version) {
+            Some((major, dir)) => Ok(Tools { dir: dir.clone(), major }),
+            None => Err(NoTools { too_old: older.into_iter().map(|(version, _)| version).max(), ..missing }),
+        }
+    }
+
+    /// Their major version.
+    pub fn major(&self) -> u32 {
+        self.major
     }
 
     /// The program of this name.

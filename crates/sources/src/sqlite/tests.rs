@@ -2,6 +2,7 @@ use super::*;
 use crate::files::capture::tests::later;
 use rusqlite::Connection;
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 struct Place {
@@ -14,7 +15,7 @@ impl Place {
     fn new() -> Place {
         let dir = tempfile::tempdir().expect("temp dir");
         let world = later();
-        let scratch = Scratch::create(&dir.path().join("private"), &world).expect("makes");
+        let scratch = scratch(&dir.path().join("private"), &world).expect("makes");
         Place { dir, scratch, world }
     }
 
@@ -188,7 +189,7 @@ fn a_check_that_needs_an_extension_is_told_and_the_copy_stays() {
 fn the_private_directory_is_private_and_goes() {
     use std::os::unix::fs::MetadataExt;
     let place = Place::new();
-    let path = place.scratch.path.clone();
+    let path = place.scratch.path().to_owned();
     assert_eq!(std::fs::metadata(&path).expect("is there").mode() & 0o777, 0o700);
     drop(place.make("wal"));
     let copied = place.copy().expect("copies");
