@@ -195,7 +195,8 @@ impl Look<'_> {
         if self.source.physical.is_some() && !self.is_here()? {
             // Its files come from the server.
             if replicates.as_deref() != Some("t") {
-                lacking.push(format!("alter role {user} replication"));
+                let local = format!("grant pg_read_all_settings to {user}, where its directory is here");
+                lacking.push(format!("alter role {user} replication; or {local}"));
             }
         } else if self.source.physical.is_some() {
             let start =

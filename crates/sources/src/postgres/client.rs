@@ -140,13 +140,36 @@ impl Said {
     }
 }
 
+/// Stops a program and its helpers where they are, and lets them go on. If this process dies meanwhile, the kernel ends them, as
+/// it does with stopped programs whose session has nobody left to wake them. Not to be used once the program was seen to end.
+#[derive(Clone, Copy, Debug)]
+pub struct Brake(Option<Pid>);
+
+impl Brake {
+    /// Stops it.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on, if it was stopped.
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.0 {
+            // It may have ended.
+            kill_process_group(pid, signal).ok();
+        }
+    }
+}
+
 /// A program that runs. Ended when dropped.
 pub struct Running {
     name: String,
     child: Child,
     said: Arc<Mutex<Said>>,
     listener: Option<JoinHandle<()>>,
-    is_paused: bool,
     world: World,
 }
 
@@ -164,7 +187,7 @@ impl Running {
             let (said, name) = (Arc::clone(&said), name.to_owned());
             std::thread::spawn(move || listen(stderr, &name, &said))
         });
-        Ok(Running { name: name.to_owned(), child, said, listener, is_paused: false, world: world.clone() })
+        Ok(Running { name: name.to_owned(), child, said, listener, world: world.clone() })
     }
 
     /// What it said so far.
@@ -172,28 +195,9 @@ impl Running {
         self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stops it and its helpers where they are, until [`Running::resume`]. If this process dies meanwhile, the kernel ends them,
-    /// as it does with stopped programs whose session has nobody left to wake them.
-    pub fn pause(&mut self) {
-        if !self.is_paused {
-            self.signal_all(Signal::STOP);
-            self.is_paused = true;
-        }
-    }
-
-    /// Lets it go on.
-    pub fn resume(&mut self) {
-        if self.is_paused {
-            self.signal_all(Signal::CONT);
-            self.is_paused = false;
-        }
-    }
-
-    fn signal_all(&self, signal: Signal) {
-        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            // It may have ended.
-            kill_process_group(pid, signal).ok();
-        }
+    /// What stops it and lets it go on, for another thread.
+    pub fn brake(&self) -> Brake {
+        Brake(i32::try_from(self.child.id()).ok().and_then(Pid::from_raw))
     }
 
     /// Its standard output, when it has one that nobody took yet.
@@ -217,7 +221,6 @@ impl Running {
     /// # Errors
     /// `Failed` when it did not succeed; `Stopped`.
     pub fn finish(mut self) -> Result<Said, ClientError> {
-        self.resume();
         while !self.has_ended()? {
             self.world.clock.sleep(TICK);
         }
@@ -244,7 +247,7 @@ impl Drop for Running {
         }
         // Asked like this, it tells the server to stop, and its own helpers.
         kill_process(pid, Signal::TERM).ok();
-        self.resume();
+        self.brake().resume();
         let began = self.world.clock.monotonic();
         while matches!(self.child.try_wait(), Ok(None)) {
             if self.world.clock.monotonic().saturating_sub(began) > END_PATIENCE {
@@ -338,14 +341,15 @@ mod tests {
             stat.rsplit(") ").next().and_then(|rest| rest.chars().next())
         };
         let mut running = start("sleep 0.2; exit 0");
-        running.pause();
+        running.brake().pause();
         while state(&running) != Some('T') {
             world.clock.sleep(TICK);
         }
         assert_eq!(running.has_ended().ok(), Some(false));
+        running.brake().resume();
         running.finish().expect("ends well once it goes on");
-        let mut running = start("sleep 1000");
-        running.pause();
+        let running = start("sleep 1000");
+        running.brake().pause();
         let pid = Pid::from_raw(i32::try_from(running.child.id()).expect("fits")).expect("a number");
         drop(running);
         assert!(rustix::process::test_kill_process(pid).is_err());

@@ -7,7 +7,7 @@
 //! What it may not know: which databases there are, and why they are dumped.
 //! Where data comes from and goes: files of `pg_dump` into a [`Capture`]; nothing is committed.
 
-use super::client::{self, ClientError, Running, Said};
+use super::client::{self, Brake, ClientError, Running, Said};
 use super::script::settled;
 use super::tools::Tools;
 use super::wire::Server;
@@ -25,6 +25,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 use store::{Timestamp, World};
 
 pub use crate::leftover::Scratch;
@@ -189,27 +192,30 @@ fn run(plan: &DumpPlan<'_>, place: &Place, into: &mut Capture<'_>, on: On<'_>) -
     command.arg("--file").arg(&place.dump).arg(format!("--dbname={}", client::conninfo(&plan.server.database)));
     // Without it, all files wait for the end.
     let closing = Closing::watch(&place.dump).ok();
-    let room = Room::at(&place.dump);
     let mut running = Running::start(command, "pg_dump", plan.world)?;
-    let mut cutter = into.cutter();
-    let mut closed: VecDeque<String> = VecDeque::new();
-    while !running.has_ended()? {
-        let patience = if closed.is_empty() { TICK } else { Timespec::default() };
-        match &closing {
-            Some(closing) => closed.extend(closing.wait(&patience).into_iter().filter(|name| is_final(name))),
-            None => drop(poll(&mut [], Some(&patience))),
-        }
-        match closed.pop_front() {
-            Some(name) => {
-                let mut guard = || if room.is_short() { running.pause() } else { running.resume() };
-                let bytes = place.take(&name, &mut cutter, into, &mut guard)?;
-                on(1, bytes, running.said().doing.as_deref());
+    let watch = Watch::over(&place.dump, running.brake());
+    std::thread::scope(|scope| {
+        scope.spawn(|| watch.run(plan.world));
+        let _over = Over(&watch);
+        let mut cutter = into.cutter();
+        let mut closed: VecDeque<String> = VecDeque::new();
+        while !running.has_ended()? {
+            let patience = if closed.is_empty() { TICK } else { Timespec::default() };
+            match &closing {
+                Some(closing) => closed.extend(closing.wait(&patience).into_iter().filter(|name| is_final(name))),
+                None => drop(poll(&mut [], Some(&patience))),
             }
-            // What it has written is stored: whether the rest fits is for it to find out.
-            None => running.resume(),
+            if let Some(name) = closed.pop_front() {
+                watch.may_pause(true);
+                let taken = place.take(&name, &mut cutter, into);
+                // What it has written is stored: whether the rest fits is for it to find out.
+                watch.may_pause(false);
+                on(1, taken?, running.said().doing.as_deref());
+            }
+            on(0, 0, running.said().doing.as_deref());
         }
-        on(0, 0, running.said().doing.as_deref());
-    }
+        Ok::<(), DumpError>(())
+    })?;
     Ok(running.finish()?)
 }
 
@@ -230,19 +236,52 @@ fn is_final(name: &str) -> bool {
 /// How much of the free room at the beginning is left before `pg_dump` is paused, as one part of so many.
 const RESERVE: u64 = 4;
 
-/// The room on the way: where files are stored more slowly than they are written, the writer waits.
-struct Room {
+/// How often the room is looked at.
+const ROOM_TICK: Duration = Duration::from_millis(5);
+
+/// Watches the room on the way: where files are stored more slowly than they are written, the writer waits.
+struct Watch {
     dir: PathBuf,
     reserve: u64,
+    brake: Brake,
+    /// Whether a file is being stored, so that there will be more room.
+    busy: Mutex<bool>,
+    over: AtomicBool,
 }
 
-impl Room {
-    fn at(dir: &Path) -> Room {
-        Room { dir: dir.to_owned(), reserve: free(dir) / RESERVE }
+impl Watch {
+    fn over(dir: &Path, brake: Brake) -> Watch {
+        let reserve = free(dir) / RESERVE;
+        Watch { dir: dir.to_owned(), reserve, brake, busy: Mutex::new(false), over: AtomicBool::new(false) }
     }
 
-    fn is_short(&self) -> bool {
-        free(&self.dir) < self.reserve
+    fn may_pause(&self, busy: bool) {
+        *self.busy.lock().unwrap_or_else(PoisonError::into_inner) = busy;
+        if !busy {
+            self.brake.resume();
+        }
+    }
+
+    fn run(&self, world: &World) {
+        while !self.over.load(Ordering::Relaxed) {
+            if free(&self.dir) < self.reserve {
+                // Held meanwhile: nobody looks whether the program has ended while a file is being stored.
+                let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+                if *busy {
+                    self.brake.pause();
+                }
+            }
+            world.clock.sleep(ROOM_TICK);
+        }
+    }
+}
+
+/// Ends a watch, whatever happens.
+struct Over<'a>(&'a Watch);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.over.store(true, Ordering::Relaxed);
     }
 }
 
@@ -281,13 +320,12 @@ struct Place {
 }
 
 impl Place {
-    /// Stores the content of a file, notes its chunks, and removes it. Returns its length. Calls `each` with every chunk.
-    fn take(&self, name: &str, cutter: &mut Cutter, into: &mut Capture<'_>, each: &mut dyn FnMut()) -> Result<u64> {
+    /// Stores the content of a file, notes its chunks, and removes it. Returns its length.
+    fn take(&self, name: &str, cutter: &mut Cutter, into: &mut Capture<'_>) -> Result<u64> {
         let (from, to) = (self.dump.join(name), self.taken.join(name));
         let mut file = File::open(&from).map_err(at(&from))?;
         let mut noted = BufWriter::new(File::create(&to).map_err(at(&to))?);
         let measured = cutter.cut(Shape::Stream, &mut file, &mut |cut: Cut| {
-            each();
             let id = into.store_ahead(cut)?;
             noted.write_all(&id.0).map_err(RepoError::Outside)
         })?;
