@@ -58,6 +58,9 @@ _backstay() {
             backstay,init)
                 cmd="backstay__subcmd__init"
                 ;;
+            backstay,instant)
+                cmd="backstay__subcmd__instant"
+                ;;
             backstay,key)
                 cmd="backstay__subcmd__key"
                 ;;
@@ -69,6 +72,9 @@ _backstay() {
                 ;;
             backstay,man)
                 cmd="backstay__subcmd__man"
+                ;;
+            backstay,mount)
+                cmd="backstay__subcmd__mount"
                 ;;
             backstay,pitr)
                 cmd="backstay__subcmd__pitr"
@@ -152,7 +158,7 @@ _backstay() {
 
     case "${cmd}" in
         backstay)
-            opts="-r -p -q -v -h -V --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help --version init backup snapshots list ls find diff restore dump forget prune verify check copy tag wal pitr config key stats info doctor demo completions man version help"
+            opts="-r -p -q -v -h -V --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help --version init backup snapshots list ls find diff restore dump instant mount forget prune verify check copy tag wal pitr config key stats info doctor demo completions man version help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -214,12 +220,16 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__backup)
-            opts="-e -x -n -r -p -q -v -h --tag --reason --host --time --exclude --exclude-file --exclude-caches --exclude-larger-than --one-file-system --files-from --files-from0 --stdin --stdin-filename --stdin-from-command --sqlite --force --no-verify --dry-run --compression --read-concurrency --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-e -x -n -r -p -q -v -h --type --tag --reason --host --time --exclude --exclude-file --exclude-caches --exclude-larger-than --one-file-system --files-from --files-from0 --stdin --stdin-filename --stdin-from-command --sqlite --force --no-verify --dry-run --compression --read-concurrency --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --type)
+                    COMPREPLY=($(compgen -W "physical logical" -- "${cur}"))
+                    return 0
+                    ;;
                 --tag)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -848,12 +858,16 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__doctor)
-            opts="-r -p -q -v -h --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-r -p -q -v -h --fix --confirm --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --confirm)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --repo)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1334,6 +1348,88 @@ _backstay() {
                     ;;
                 --lock-mode)
                     COMPREPLY=($(compgen -W "compliance governance" -- "${cur}"))
+                    return 0
+                    ;;
+                --repo)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --as-of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --repository-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --password-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -p)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key-command)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --password-command)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key-passphrase-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cache-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        backstay__subcmd__instant)
+            opts="-r -p -q -v -h --at --exclusive --base --timeline --read-only --dir --port --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --at)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --base)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeline)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --port)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --repo)
@@ -2137,6 +2233,88 @@ _backstay() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        backstay__subcmd__mount)
+            opts="-r -p -q -v -h --host --tag --path --source --allow-other --cache-size --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --host)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tag)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --path)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --source)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cache-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --repo)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -r)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --as-of)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --repository-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --password-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -p)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key-command)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --password-command)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key-passphrase-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cache-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         backstay__subcmd__pitr)
             opts="-r -p -q -v -h --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help windows"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -2332,7 +2510,7 @@ _backstay() {
             return 0
             ;;
         backstay__subcmd__restore)
-            opts="-t -i -e -n -r -p -q -v -h --target --host --tag --path --source --include --exclude --delta --in-place --delete --confirm --dry-run --verify --owner --no-special --at --exclusive --base --timeline --tablespace --target-action --archive --table --database --to --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
+            opts="-t -i -e -n -r -p -q -v -h --target --host --tag --path --source --include --exclude --delta --in-place --delete --confirm --dry-run --verify --owner --no-special --at --exclusive --base --timeline --tablespace --target-action --archive --table --database --to --type --into --dump --jobs --roles --repo --as-of --config --repository-file --password-file --key-file --password-command --key-command --key-passphrase-file --json --quiet --verbose --no-progress --cache-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2415,6 +2593,22 @@ _backstay() {
                     return 0
                     ;;
                 --to)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --type)
+                    COMPREPLY=($(compgen -W "physical logical" -- "${cur}"))
+                    return 0
+                    ;;
+                --into)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --dump)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --jobs)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -47,6 +47,8 @@ complete -c backstay -n "__fish_backstay_needs_command" -f -a "find" -d 'Find fi
 complete -c backstay -n "__fish_backstay_needs_command" -f -a "diff" -d 'Show what differs between two snapshots'
 complete -c backstay -n "__fish_backstay_needs_command" -f -a "restore" -d 'Restore a snapshot, or a part of it'
 complete -c backstay -n "__fish_backstay_needs_command" -f -a "dump" -d 'Write a file to standard output, or a directory as tar'
+complete -c backstay -n "__fish_backstay_needs_command" -f -a "instant" -d 'Start a PostgreSQL server on a backup, without restoring it'
+complete -c backstay -n "__fish_backstay_needs_command" -f -a "mount" -d 'Show snapshots as a file system'
 complete -c backstay -n "__fish_backstay_needs_command" -f -a "forget" -d 'Remove snapshots by a retention policy'
 complete -c backstay -n "__fish_backstay_needs_command" -f -a "prune" -d 'Give back the space of what no snapshot needs'
 complete -c backstay -n "__fish_backstay_needs_command" -f -a "verify" -d 'Check that everything is there and undamaged'
@@ -84,6 +86,8 @@ complete -c backstay -n "__fish_backstay_using_subcommand init" -s q -l quiet -d
 complete -c backstay -n "__fish_backstay_using_subcommand init" -s v -l verbose -d 'Say more; twice for still more'
 complete -c backstay -n "__fish_backstay_using_subcommand init" -l no-progress -d 'Do not show progress'
 complete -c backstay -n "__fish_backstay_using_subcommand init" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand backup" -l type -d 'Of PostgreSQL sources: their files and log, or dumps of their databases [default: all that the configuration says of them]' -r -f -a "physical\t'The files of a cluster, and its log'
+logical\t'Dumps of databases, by pg_dump'"
 complete -c backstay -n "__fish_backstay_using_subcommand backup" -l tag -d 'Tag the snapshot; may be given several times, or with commas' -r
 complete -c backstay -n "__fish_backstay_using_subcommand backup" -l reason -d 'Why this backup is made, in words: kept with the snapshot' -r
 complete -c backstay -n "__fish_backstay_using_subcommand backup" -l host -d 'Host name for the snapshot instead of this machine\'s' -r
@@ -117,7 +121,7 @@ complete -c backstay -n "__fish_backstay_using_subcommand backup" -l json -d 'Wr
 complete -c backstay -n "__fish_backstay_using_subcommand backup" -s q -l quiet -d 'Only say what went wrong'
 complete -c backstay -n "__fish_backstay_using_subcommand backup" -s v -l verbose -d 'Say more; twice for still more'
 complete -c backstay -n "__fish_backstay_using_subcommand backup" -l no-progress -d 'Do not show progress'
-complete -c backstay -n "__fish_backstay_using_subcommand backup" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand backup" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -l host -d 'Only snapshots of this host' -r
 complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -l tag -d 'Only snapshots with this tag; with a comma: with all of these' -r
 complete -c backstay -n "__fish_backstay_using_subcommand snapshots" -l path -d 'Only snapshots of this path' -r
@@ -239,9 +243,14 @@ complete -c backstay -n "__fish_backstay_using_subcommand restore" -l tablespace
 complete -c backstay -n "__fish_backstay_using_subcommand restore" -l target-action -d 'What the server does when it is there' -r -f -a "promote\t'Opens for writing, on a timeline of its own'
 pause\t'Waits, readable, until somebody calls pg_wal_replay_resume()'
 shutdown\t'Stops'"
-complete -c backstay -n "__fish_backstay_using_subcommand restore" -l table -d 'Only this table, as pg_dump names it: schema.table. Needs --to' -r
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -l table -d 'Only this table, as pg_dump names it: schema.table. Needs --to, but for dumps' -r
 complete -c backstay -n "__fish_backstay_using_subcommand restore" -l database -d 'The database that the tables are in; otherwise the one that the configuration names' -r
-complete -c backstay -n "__fish_backstay_using_subcommand restore" -l to -d 'Where the tables go: postgresql://… (a database that exists), or a file for pg_restore' -r
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -l to -d 'Where the tables go: postgresql://… (a database that exists), or a file for pg_restore; of dumps a directory' -r
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -l type -d 'What is restored of a source that has both [default: physical where there is such a backup]' -r -f -a "physical\t'A cluster, to a moment'
+logical\t'Dumps of databases'"
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -l into -d 'Name of the new database [default: DATABASE_restored_TIME]. One that exists is put aside only with --confirm NAME' -r
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -l dump -d 'The dump of this name in the configuration' -r
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -l jobs -d 'How many tables at the same time [default: one per processor]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand restore" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand restore" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
 complete -c backstay -n "__fish_backstay_using_subcommand restore" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
@@ -258,6 +267,7 @@ complete -c backstay -n "__fish_backstay_using_subcommand restore" -l verify -d 
 complete -c backstay -n "__fish_backstay_using_subcommand restore" -l no-special -d 'No devices, setuid bits and privileged attributes'
 complete -c backstay -n "__fish_backstay_using_subcommand restore" -l exclusive -d 'Without what is exactly at the moment'
 complete -c backstay -n "__fish_backstay_using_subcommand restore" -l archive -d 'Let the server archive its log as before: for one that takes the place of the old one'
+complete -c backstay -n "__fish_backstay_using_subcommand restore" -l roles -d 'First make the roles that the server lacks; those it has are not touched'
 complete -c backstay -n "__fish_backstay_using_subcommand restore" -l json -d 'Write JSON: one document, or one line per event and a summary last'
 complete -c backstay -n "__fish_backstay_using_subcommand restore" -s q -l quiet -d 'Only say what went wrong'
 complete -c backstay -n "__fish_backstay_using_subcommand restore" -s v -l verbose -d 'Say more; twice for still more'
@@ -281,6 +291,45 @@ complete -c backstay -n "__fish_backstay_using_subcommand dump" -s q -l quiet -d
 complete -c backstay -n "__fish_backstay_using_subcommand dump" -s v -l verbose -d 'Say more; twice for still more'
 complete -c backstay -n "__fish_backstay_using_subcommand dump" -l no-progress -d 'Do not show progress'
 complete -c backstay -n "__fish_backstay_using_subcommand dump" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand instant" -l at -d 'The moment: a time, latest, immediate (the end of a backup), lsn:0/3000060, xid:1234, name:POINT [default: latest]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand instant" -l base -d 'The backup to begin with; otherwise the newest before the moment' -r
+complete -c backstay -n "__fish_backstay_using_subcommand instant" -l timeline -d 'Which line of history after a failover: newest, backup (its own), or a number' -r
+complete -c backstay -n "__fish_backstay_using_subcommand instant" -l dir -d 'A directory to make for it: changed pages, the socket. Otherwise one in the cache' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand instant" -l port -d 'Listen at 127.0.0.1 too, at this port, with passwords' -r
+complete -c backstay -n "__fish_backstay_using_subcommand instant" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand instant" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand instant" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand instant" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand instant" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand instant" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand instant" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand instant" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand instant" -l exclusive -d 'Without what is exactly at the moment'
+complete -c backstay -n "__fish_backstay_using_subcommand instant" -l read-only -d 'Stop where the moment is, and stay readable only'
+complete -c backstay -n "__fish_backstay_using_subcommand instant" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand instant" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand instant" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand instant" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand instant" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand mount" -l host -d 'Only snapshots of this host' -r
+complete -c backstay -n "__fish_backstay_using_subcommand mount" -l tag -d 'Only snapshots with this tag; with a comma: with all of these' -r
+complete -c backstay -n "__fish_backstay_using_subcommand mount" -l path -d 'Only snapshots of this path' -r
+complete -c backstay -n "__fish_backstay_using_subcommand mount" -l source -d 'Only snapshots of this source, or of this platform' -r
+complete -c backstay -n "__fish_backstay_using_subcommand mount" -l cache-size -d 'About how much content to keep in memory' -r
+complete -c backstay -n "__fish_backstay_using_subcommand mount" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand mount" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
+complete -c backstay -n "__fish_backstay_using_subcommand mount" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand mount" -l repository-file -d 'File that holds the repository\'s address [env: BACKSTAY_REPOSITORY_FILE]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand mount" -s p -l key-file -l password-file -d 'File that holds the passphrase, key bundle or identity [env: BACKSTAY_KEY_FILE, BACKSTAY_KEY_FD]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand mount" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
+complete -c backstay -n "__fish_backstay_using_subcommand mount" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand mount" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand mount" -l allow-other -d 'Let other users look too, as far as modes and owners of files let them'
+complete -c backstay -n "__fish_backstay_using_subcommand mount" -l json -d 'Write JSON: one document, or one line per event and a summary last'
+complete -c backstay -n "__fish_backstay_using_subcommand mount" -s q -l quiet -d 'Only say what went wrong'
+complete -c backstay -n "__fish_backstay_using_subcommand mount" -s v -l verbose -d 'Say more; twice for still more'
+complete -c backstay -n "__fish_backstay_using_subcommand mount" -l no-progress -d 'Do not show progress'
+complete -c backstay -n "__fish_backstay_using_subcommand mount" -s h -l help -d 'Print help'
 complete -c backstay -n "__fish_backstay_using_subcommand forget" -s l -l keep-last -d 'Keep the newest N' -r
 complete -c backstay -n "__fish_backstay_using_subcommand forget" -s H -l keep-hourly -d 'Keep the newest of each of the newest N hours that have one' -r
 complete -c backstay -n "__fish_backstay_using_subcommand forget" -s d -l keep-daily -d 'The same of days' -r
@@ -750,6 +799,7 @@ complete -c backstay -n "__fish_backstay_using_subcommand info" -s q -l quiet -d
 complete -c backstay -n "__fish_backstay_using_subcommand info" -s v -l verbose -d 'Say more; twice for still more'
 complete -c backstay -n "__fish_backstay_using_subcommand info" -l no-progress -d 'Do not show progress'
 complete -c backstay -n "__fish_backstay_using_subcommand info" -s h -l help -d 'Print help'
+complete -c backstay -n "__fish_backstay_using_subcommand doctor" -l confirm -d 'The source once more: then they are changed' -r
 complete -c backstay -n "__fish_backstay_using_subcommand doctor" -s r -l repo -d 'Repository: a path, s3://HOST/BUCKET/PREFIX, s3:http://HOST:PORT/BUCKET/PREFIX, or a name from the configuration [env: BACKSTAY_REPOSITORY]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand doctor" -l as-of -d 'Read a bucket that keeps versions as it was at this time: 2025-12-09T14:30:00Z, "2025-12-09 14:30", -2h' -r
 complete -c backstay -n "__fish_backstay_using_subcommand doctor" -l config -d 'Configuration, instead of /etc/backstay/backstay.toml and conf.d, or the user\'s own [env: BACKSTAY_CONFIG]' -r -F
@@ -758,6 +808,7 @@ complete -c backstay -n "__fish_backstay_using_subcommand doctor" -s p -l key-fi
 complete -c backstay -n "__fish_backstay_using_subcommand doctor" -l key-command -l password-command -d 'Program that prints it; no shell is used [env: BACKSTAY_KEY_COMMAND]' -r
 complete -c backstay -n "__fish_backstay_using_subcommand doctor" -l key-passphrase-file -d 'File that holds the passphrase of a key file that has one [env: BACKSTAY_KEY_PASSPHRASE, BACKSTAY_KEY_PASSPHRASE_FILE, BACKSTAY_KEY_PASSPHRASE_COMMAND]' -r -F
 complete -c backstay -n "__fish_backstay_using_subcommand doctor" -l cache-dir -d 'Directory for what can be made again [env: BACKSTAY_CACHE_DIR]' -r -F
+complete -c backstay -n "__fish_backstay_using_subcommand doctor" -l fix -d 'Say which settings of the server would have to be changed'
 complete -c backstay -n "__fish_backstay_using_subcommand doctor" -l json -d 'Write JSON: one document, or one line per event and a summary last'
 complete -c backstay -n "__fish_backstay_using_subcommand doctor" -s q -l quiet -d 'Only say what went wrong'
 complete -c backstay -n "__fish_backstay_using_subcommand doctor" -s v -l verbose -d 'Say more; twice for still more'
