@@ -1,5 +1,5 @@
 //! Taking a cluster while it is written to: with the low-level backup API where its data directory can be read (PostgreSQL
-//! documentation, "Making a Base Backup Using the Low Level API"), and from the server itself by [`super::remote`] elsewhere.
+//! documentation, "Making a Base Backup Using the Low Level API"), and from the server itself by `remote.rs` elsewhere.
 //!
 //! What it is for: between the server's start and stop calls, [`crate::files`] stores the directory and all tablespaces as
 //! they are on the disk: changed under its hands, and made whole by the log when it is replayed. What must not be there when a
