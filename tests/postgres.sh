@@ -531,6 +531,16 @@ case_a_failover_is_followed_and_both_sides_of_it_can_be_reached() {
   expect 1 restore shop/db --timeline 7 --target "$WORK/pg/r8"
   told_in_one_line
   [ ! -e "$WORK/pg/r8" ] || fail "something was made for a timeline that does not exist"
+  # Without its first segment the new timeline cannot be followed, whatever the old one has of that number.
+  local object number name
+  object=$(find "$R/ledger" -path '*/00000002/*' ! -name '0000000000000000.*' -printf '%f %p\n' | sort | sed -n 1p | cut -d' ' -f2-)
+  number=$((16#$(basename "$object" | cut -c1-16)))
+  name=$(printf '00000002%08X%08X' $((number / 4096)) $((number % 4096)))
+  rm -rf "$object" "$WORK/cache/wal-ahead"
+  expect 1 restore shop/db --target "$WORK/pg/r9" --base "$first"
+  told_in_one_line
+  grep -q "$name is missing" "$WORK/err" || fail "not named: $name"
+  get_fails "$name" 126
 }
 
 # ---- what is in a backup, and what is not ----

@@ -218,7 +218,8 @@ impl<'r> Archive<'r> {
         Ok(self.segments.get(number_of(name, segment_bytes))?)
     }
 
-    /// Whether this segment is missing though later ones of its timeline are there.
+    /// Whether this segment is missing though later ones of its timeline are there. The first of a timeline is, whatever the one
+    /// before has of that number: what the new one wrote is in its own copy alone.
     fn is_gap(&self, at: SegmentName, segment_bytes: u64) -> Result<bool, Failure> {
         let (stretches, tails) = (self.segments.coverage()?, self.tails(segment_bytes)?);
         let mut coverage = Coverage { stretches, tails, ..Coverage::default() };
@@ -228,7 +229,15 @@ impl<'r> Archive<'r> {
         let earlier = stretches.iter().any(|s| s.timeline == at.timeline && s.last < at.number);
         let of = |timeline| SegmentName { timeline, number: at.number };
         let elsewhere = stretches.iter().any(|s| s.timeline != at.timeline && s.holds(of(s.timeline)));
-        Ok(later && earlier && !elsewhere)
+        Ok(later && ((earlier && !elsewhere) || self.begins(at.timeline, segment_bytes)? == Some(at.number)))
+    }
+
+    /// Number of the segment in which a timeline begins, where its history is there.
+    fn begins(&self, timeline: u32, segment_bytes: u64) -> Result<Option<u64>, Failure> {
+        let text = self.histories.get(SegmentName { timeline, number: 0 })?;
+        let text = text.and_then(|bytes| String::from_utf8(bytes).ok());
+        let switches = text.as_deref().and_then(wal::history);
+        Ok(switches.and_then(|switches| Some(switches.last()?.at.0 / segment_bytes)))
     }
 
     /// Length of segments, from the first one that can be read.
@@ -502,7 +511,12 @@ impl Coverage {
     pub fn reach(&self, way: &[Leg]) -> Reach {
         let there = |name| self.stretches.iter().any(|stretch| stretch.holds(name));
         let name = |timeline, number| SegmentName { timeline, number };
-        let has = |number: u64| way.iter().any(|leg| leg.has(number) && there(name(leg.timeline, number)));
+        // The segment in which a timeline was left exists in both. Where the new one went on, only its own will do.
+        let begun = |leg: &&Leg| self.stretches.iter().any(|s| s.timeline == leg.timeline && s.last >= leg.first);
+        let has = |number: u64| {
+            let leg = way.iter().rev().filter(|leg| leg.has(number)).find(begun);
+            leg.is_some_and(|leg| there(name(leg.timeline, number)))
+        };
         let Some(first) = way.first().map(|leg| leg.first) else { return Reach { last: None, gap: None } };
         let highest = way
             .iter()
@@ -624,6 +638,13 @@ mod tests {
         assert_eq!(way, [leg(1, 2, Some(5)), leg(2, 5, Some(7)), leg(3, 7, None)]);
         // The segment in which a timeline was left may be there of either.
         assert_eq!(coverage.reach(&way), Reach { last: Some(9), gap: None });
+        // Where a timeline begins, what the one before has of that segment is not what it wrote itself.
+        let mut without =
+            Coverage { stretches: vec![stretch(1, 2, 5), stretch(2, 6, 6), stretch(3, 7, 9)], ..coverage.clone() };
+        assert_eq!(without.reach(&way), Reach { last: Some(4), gap: Some(5) });
+        // Nothing of it is there: the old one's is as far as one can go.
+        without.stretches = vec![stretch(1, 2, 5)];
+        assert_eq!(without.reach(&way), Reach { last: Some(5), gap: None });
         let late = facts(1, 6 << 24, 6 << 24 | 0x100);
         assert_eq!(coverage.newest(&late), 1, "timeline 2 was left before this backup ended");
     }

@@ -215,6 +215,7 @@ impl ClusterPlan {
     /// [`ClusterError`]; there is no `pg_control` then.
     pub fn arm(&self, facts: &Facts) -> Result<()> {
         let control = control_of(facts)?;
+        self.check_directories()?;
         self.complete(facts)?;
         // Nothing may start on it before everything else is on the disk.
         let global = self.target.join("global");
@@ -275,6 +276,21 @@ impl ClusterPlan {
         }
     }
 
+    /// What is written behind the files goes through these: a link among them, which only a forged snapshot has, would lead
+    /// it elsewhere.
+    fn check_directories(&self) -> Result<()> {
+        for name in ["global", "pg_tblspc", "pg_wal", "pg_wal/archive_status"] {
+            match std::fs::symlink_metadata(self.target.join(name)) {
+                Ok(found) if !found.is_dir() => {
+                    let what = format!("{name} of the snapshot is no directory, as it is in every cluster");
+                    return Err(ClusterError::Target(what));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Writes everything that is not in the snapshot's files.
     fn complete(&self, facts: &Facts) -> Result<()> {
         for name in ["pg_wal", "pg_wal/archive_status"] {
@@ -308,10 +324,10 @@ impl ClusterPlan {
             }
         }
         let auto = self.target.join("postgresql.auto.conf");
-        let before = std::fs::read_to_string(&auto).or_else(|e| match e.kind() {
-            io::ErrorKind::NotFound => Ok(String::new()),
-            _ => Err(ClusterError::Write { path: auto.clone(), source: e }),
-        })?;
+        let before = match read_no_link(&auto) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
+            read => read.map_err(|source| ClusterError::Write { path: auto.clone(), source })?,
+        };
         write(&auto, settings(&before, &self.recovery).as_bytes())?;
         write(&self.target.join("backup_label"), facts.backup_label.as_bytes())?;
         write(&self.target.join("recovery.signal"), b"")
@@ -419,8 +435,9 @@ fn settings(before: &str, recovery: &Recovery) -> String {
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let failed = |source| ClusterError::Write { path: path.to_owned(), source };
     let temp = path.with_extension("backstay-tmp");
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temp).map_err(failed)?;
+    // Whatever has this name was not made here, and may be a link.
+    std::fs::remove_file(&temp).or_else(ignore_absent).map_err(failed)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temp).map_err(failed)?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
     if let (true, Some(owner)) =
         (rustix::process::geteuid().is_root(), path.parent().and_then(|dir| dir.metadata().ok()))
@@ -428,6 +445,11 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
         std::os::unix::fs::chown(&temp, Some(owner.uid()), Some(owner.gid())).map_err(failed)?;
     }
     std::fs::rename(&temp, path).map_err(failed)
+}
+
+fn read_no_link(path: &Path) -> io::Result<String> {
+    let flags = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
+    io::read_to_string(OpenOptions::new().read(true).custom_flags(flags).open(path)?)
 }
 
 fn sync(dir: &Path) -> Result<()> {
@@ -481,6 +503,44 @@ mod tests {
         assert!(!latest.contains("recovery_target_action") && !latest.contains("inclusive"), "{latest}");
         let before_a_gap = settings("", &Recovery { reads_ahead: false, ..recovery(Goal::Immediate) });
         assert!(before_a_gap.contains("recovery_prefetch = 'off'\n") && !latest.contains("prefetch"), "{before_a_gap}");
+    }
+
+    #[test]
+    fn links_of_a_forged_snapshot_lead_nowhere() {
+        let facts = serde_json::json!({
+            "v": 1, "system": "7", "version": 150000, "timeline": 1, "start": "0/2000028", "stop": "0/3000000",
+            "stopped": "2026-11-20T18:00:00Z", "segment_bytes": 1 << 24, "checksums": true, "standby": false,
+            "data_directory": "/d", "tablespaces": [], "configuration": [], "settings": [], "backup_label": "label",
+            "control": "Zg==", "databases": [], "extensions": [], "tables": [],
+        });
+        let facts: Facts = serde_json::from_value(facts).expect("facts");
+        for name in
+            ["global", "pg_tblspc", "pg_wal", "postgresql.auto.conf", "backup_label.backstay-tmp", "backup_label"]
+        {
+            let dir = tempfile::tempdir().expect("a directory");
+            let (target, outside) = (dir.path().join("target"), dir.path().join("outside"));
+            for made in [&target, &outside, &target.join("global"), &target.join("pg_tblspc")] {
+                std::fs::create_dir(made).expect("made");
+            }
+            std::fs::write(outside.join("secret"), "password").expect("written");
+            let to = if target.join(name).extension().is_some() { outside.join("secret") } else { outside.clone() };
+            std::fs::remove_dir(target.join(name)).ok();
+            symlink(&to, target.join(name)).expect("linked");
+            let plan = ClusterPlan {
+                target: target.clone(),
+                tablespaces: vec![],
+                mode: RestoreMode::NewTarget,
+                recovery: recovery(Goal::Immediate),
+            };
+            let done = plan.arm(&facts).is_ok();
+            assert_eq!(done, name.starts_with("backup_label"), "{name}");
+            let left: Vec<_> =
+                std::fs::read_dir(&outside).expect("listed").map(|e| e.expect("listed").file_name()).collect();
+            assert_eq!(left, ["secret"], "{name}");
+            assert_eq!(std::fs::read_to_string(outside.join("secret")).expect("read"), "password", "{name}");
+            let auto = std::fs::read_to_string(target.join("postgresql.auto.conf")).unwrap_or_default();
+            assert!(name == "postgresql.auto.conf" || !auto.contains("password"), "{name}");
+        }
     }
 
     #[test]
